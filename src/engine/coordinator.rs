@@ -1,0 +1,421 @@
+//! The coordinator: opens ticks, gathers seals, makes commits. It does no I/O of its own and
+//! never blocks: live flows and test drivers drive the same one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use timely::scheduling::SyncActivator;
+
+use super::shared::{
+    Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
+};
+use super::sources::{SourceState, any_more, divide};
+use super::totals::Totals;
+use crate::error::Error;
+use crate::flow::{Body, Plan};
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::sink::Chunk;
+use crate::tick::{CommitDone, CommitJob, TickRecord};
+use crate::time::Tick;
+use crate::time::clock::Clock;
+
+/// Where sealed output and commits go: a thread of its own, or, in tests, the same thread.
+pub(super) trait CommitLane {
+    fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error>;
+    /// The commit that was made, unless it will be told later.
+    fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// No tick will read any more; the last one is opened when all others are sealed.
+    Closing {
+        finished: bool,
+    },
+    /// The last tick is open, or its commit is under way.
+    Last,
+    Done,
+}
+
+pub(super) struct Coordinator {
+    pub(super) plan: Arc<Plan>,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    lane: Box<dyn CommitLane>,
+    poison: Poison,
+    controls: Vec<Sender<Control>>,
+    activators: Vec<Option<SyncActivator>>,
+    sources: Vec<SourceState>,
+    /// The record of the last commit, with what belongs to the whole flow.
+    record: TickRecord,
+    next_tick: u64,
+    open: BTreeMap<u64, OpenTick>,
+    /// Ticks since the last commit tick did something that must be committed.
+    dirty: bool,
+    commit_in_flight: bool,
+    last_commit_micros: i64,
+    /// When an operator asked for a tick, on the tick clock.
+    wake_at_micros: Option<i64>,
+    phase: Phase,
+    /// The last tick closes a flow whose input has ended.
+    phase_finished: bool,
+    pub(super) totals: Totals,
+}
+
+struct OpenTick {
+    clock_micros: i64,
+    commit: bool,
+    last: bool,
+    polls_missing: usize,
+    reports: Vec<PollReport>,
+    seals: Vec<WorkerSeal>,
+}
+
+/// What a coordinator is made of.
+pub(super) struct Parts {
+    pub(super) plan: Arc<Plan>,
+    pub(super) settings: Settings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) lane: Box<dyn CommitLane>,
+    pub(super) poison: Poison,
+    pub(super) controls: Vec<Sender<Control>>,
+    pub(super) sources: Vec<SourceState>,
+    pub(super) record: TickRecord,
+    /// The record was found, not made.
+    pub(super) resumed: bool,
+}
+
+impl Coordinator {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { plan, settings, clock, lane, poison, controls, sources, record, resumed } =
+            parts;
+        let totals = Totals::new(&plan, &record, resumed);
+        let coordinator = Coordinator {
+            activators: controls.iter().map(|_| None).collect(),
+            next_tick: record.tick.0 + 1,
+            last_commit_micros: clock.now_micros(),
+            plan,
+            settings,
+            clock,
+            lane,
+            poison,
+            controls,
+            sources,
+            record,
+            open: BTreeMap::new(),
+            dirty: false,
+            commit_in_flight: false,
+            wake_at_micros: None,
+            phase: Phase::Running,
+            phase_finished: false,
+            totals,
+        };
+        for source in 0..coordinator.sources.len() {
+            for index in 0..coordinator.sources[source].partitions.len() {
+                coordinator.assign(source, index);
+            }
+        }
+        coordinator
+    }
+
+    /// Gives a partition to the worker that reads it.
+    fn assign(&self, source: usize, index: usize) {
+        let info = &self.sources[source].partitions[index];
+        let control = Control::Assign {
+            source,
+            partition: info.partition.clone(),
+            resume: info.record.resume.clone(),
+            ended: info.record.ended,
+        };
+        // A worker that is gone has said so, or will.
+        let _ = self.controls[index % self.controls.len()].send(control);
+    }
+
+    pub(super) fn handle(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Ready { worker, activator } => {
+                let _ = activator.activate();
+                self.activators[worker] = Some(activator);
+            }
+            Event::Polled { tick, reports } => self.polled(tick, reports),
+            Event::Sealed(seal) => self.sealed(*seal)?,
+            Event::Woken { source } => self.woken(source)?,
+            Event::Committed(done) => self.committed(&done),
+            Event::Failed(error) => return Err(error),
+            Event::Shutdown => self.stop(),
+        }
+        Ok(())
+    }
+
+    fn polled(&mut self, tick: u64, reports: Vec<PollReport>) {
+        for report in &reports {
+            self.sources[report.source].polled(tick, report);
+            self.dirty |= report.read > 0 || report.ended;
+        }
+        if let Some(open) = self.open.get_mut(&tick) {
+            open.polls_missing -= 1;
+            open.reports.extend(reports);
+        }
+    }
+
+    fn woken(&mut self, source: usize) -> Result<(), Error> {
+        let last_opened = self.next_tick - 1;
+        let state = &mut self.sources[source];
+        state.woken(last_opened);
+        if state.source.is_complete() && !state.partitions.is_empty() {
+            return Ok(());
+        }
+        let listed = state.source.partitions().map_err(|e| e.in_operator(&state.id))?;
+        let known = state.partitions.len();
+        for name in listed {
+            state.discover(name, true);
+        }
+        for index in known..self.sources[source].partitions.len() {
+            self.assign(source, index);
+        }
+        Ok(())
+    }
+
+    fn sealed(&mut self, seal: WorkerSeal) -> Result<(), Error> {
+        let tick = seal.tick;
+        let Some(open) = self.open.get_mut(&tick) else {
+            return Err(Error::bug(format!("tick {tick} was sealed without being open")));
+        };
+        open.seals.push(seal);
+        if open.seals.len() < self.controls.len() {
+            return Ok(());
+        }
+        let Some(mut open) = self.open.remove(&tick) else { return Ok(()) };
+        open.seals.sort_by_key(|seal| seal.worker);
+        for report in std::mem::take(&mut open.reports) {
+            self.sources[report.source].sealed(report);
+        }
+        self.seal(tick, open)
+    }
+
+    /// Every worker has sealed the tick.
+    fn seal(&mut self, tick: u64, open: OpenTick) -> Result<(), Error> {
+        let mut changes = Vec::new();
+        let mut promises = BTreeMap::new();
+        self.totals.begin_tick(Tick(tick), open.clock_micros);
+        self.wake_at_micros = None;
+        for operator in open.seals.into_iter().flat_map(|seal| seal.operators) {
+            let OperatorSeal { node, chunks, wake_at_micros, capture, .. } = &operator;
+            self.wake_at_micros = match (self.wake_at_micros, *wake_at_micros) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            self.totals.add(&operator);
+            debug_assert!(
+                chunks.is_empty() || matches!(self.plan.nodes[*node].body, Body::Sink(_))
+            );
+            let id = self.plan.nodes[*node].id.clone();
+            if capture.is_some() != open.commit {
+                return Err(Error::bug("an operator captured in the wrong tick"));
+            }
+            for chunk in operator.chunks {
+                self.lane.output(&id, Tick(tick), chunk)?;
+            }
+            if let Some(capture) = operator.capture {
+                let list: &mut Vec<_> = promises.entry(id.to_string()).or_default();
+                list.extend(capture.promises);
+                if !capture.changes.is_empty() {
+                    changes.push(capture.changes);
+                }
+            }
+        }
+        if open.commit {
+            self.commit(tick, open.clock_micros, changes, promises, open.last)?
+        }
+        self.react();
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        tick: u64,
+        clock_micros: i64,
+        changes: Vec<highwater_state::Changes>,
+        promises: super::totals::Promises,
+        last: bool,
+    ) -> Result<(), Error> {
+        // Looked at after the last seal: a commit needs every seal and no poison.
+        if self.poison.is_set() {
+            return Ok(());
+        }
+        self.totals.set_promises(promises);
+        self.record.tick = Tick(tick);
+        self.record.clock_micros = clock_micros;
+        self.record.commits += 1;
+        self.record.finished = last && self.phase_finished;
+        self.record.sources = self.sources.iter().map(SourceState::record).collect();
+        self.record.operators = self.totals.records();
+        self.totals.commit_started(self.clock.now_micros());
+        let job = CommitJob { record: self.record.clone(), changes, last };
+        if let Some(done) = self.lane.commit(job)? {
+            self.committed(&done);
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, done: &CommitDone) {
+        self.commit_in_flight = false;
+        self.totals.commit_done(done.tick, self.clock.now_micros());
+        for source in &self.sources {
+            // The record is not touched again before the next commit, so it still says what this
+            // one made durable.
+            if let Some(list) = self.record.sources.get(&*source.id) {
+                for partition in list {
+                    source.source.committed(&partition.name, partition.resume.position);
+                }
+            }
+        }
+        if done.last {
+            self.totals.finished = self.record.finished;
+            self.phase = Phase::Done;
+        }
+    }
+
+    /// The input has ended: nothing is left but to commit it.
+    fn react(&mut self) {
+        let ended = self.sources.iter().all(SourceState::has_ended);
+        if self.phase == Phase::Running && ended && self.open.is_empty() {
+            self.phase = Phase::Closing { finished: true };
+        }
+    }
+
+    /// Stops cleanly: what is open is sealed and committed, windows are not flushed.
+    pub(super) fn stop(&mut self) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Closing { finished: false };
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    pub(super) fn no_tick_open(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn all_ready(&self) -> bool {
+        self.activators.iter().all(Option::is_some)
+    }
+
+    fn commit_due(&self, now: i64) -> bool {
+        let interval = i64::try_from(self.settings.commit_interval.as_micros()).unwrap_or(i64::MAX);
+        self.dirty
+            && !self.commit_in_flight
+            && now >= self.last_commit_micros.saturating_add(interval)
+    }
+
+    /// Opens every tick that is due now.
+    pub(super) fn open_due_ticks(&mut self) {
+        while self.open_due_tick() {}
+    }
+
+    fn open_due_tick(&mut self) -> bool {
+        if !self.all_ready() || self.open.values().any(|open| open.polls_missing > 0) {
+            return false;
+        }
+        if self.phase != Phase::Running {
+            return self.open_closing_tick();
+        }
+        if self.open.len() >= self.settings.ticks_in_flight {
+            return false;
+        }
+        let now = self.clock.now_micros();
+        let commit = self.commit_due(now);
+        let wake = self.wake_at_micros.is_some_and(|at| now >= at) && self.open.is_empty();
+        if commit || wake || any_more(&self.sources) {
+            self.dirty |= wake;
+            self.open_tick(commit, false);
+            return true;
+        }
+        false
+    }
+
+    /// Opens the last tick, once all others are sealed and committed.
+    pub(super) fn open_closing_tick(&mut self) -> bool {
+        let Phase::Closing { finished } = self.phase else { return false };
+        if !self.open.is_empty() || self.commit_in_flight {
+            return false;
+        }
+        self.phase_finished = finished;
+        self.phase = Phase::Last;
+        self.open_tick(true, true);
+        true
+    }
+
+    /// When the next tick is due without data, on the tick clock.
+    pub(super) fn next_due_micros(&self) -> Option<i64> {
+        let interval = i64::try_from(self.settings.commit_interval.as_micros()).unwrap_or(i64::MAX);
+        let commit = (self.dirty && !self.commit_in_flight)
+            .then(|| self.last_commit_micros.saturating_add(interval));
+        let wake = self.wake_at_micros.filter(|_| self.open.is_empty());
+        commit.into_iter().chain(wake).min()
+    }
+
+    /// Opens a tick on every worker.
+    pub(super) fn open_tick(&mut self, commit: bool, last: bool) {
+        let tick = self.next_tick;
+        self.next_tick += 1;
+        let clock_micros = self.clock.now_micros();
+        let reads: Arc<[ReadOrder]> = if last {
+            Arc::new([])
+        } else {
+            let Settings { tick_max_events, tick_max_bytes, .. } = self.settings;
+            divide(&self.sources, tick, tick_max_events, tick_max_bytes)
+        };
+        if commit {
+            self.commit_in_flight = true;
+            self.dirty = false;
+            self.last_commit_micros = clock_micros;
+        }
+        let info = TickInfo { clock_micros, commit };
+        for (control, activator) in self.controls.iter().zip(&self.activators) {
+            let open = TickOpen { tick, info, reads: reads.clone() };
+            // A worker that is gone has said so, or will.
+            let _ = control.send(Control::Tick(open));
+            if let Some(activator) = activator {
+                let _ = activator.activate();
+            }
+        }
+        let open = OpenTick {
+            clock_micros,
+            commit,
+            last,
+            polls_missing: self.controls.len(),
+            reports: Vec::new(),
+            seals: Vec::new(),
+        };
+        self.open.insert(tick, open);
+    }
+
+    /// Tells the sources that nothing more will be committed.
+    pub(super) fn detach_sources(&self) {
+        for source in &self.sources {
+            // A source that panics at its end changes nothing any more.
+            let detach = std::panic::AssertUnwindSafe(|| source.source.detach());
+            let _ = std::panic::catch_unwind(detach);
+        }
+    }
+
+    /// Tells every worker to tear its dataflow down.
+    pub(super) fn stop_workers(&self) {
+        for (control, activator) in self.controls.iter().zip(&self.activators) {
+            let _ = control.send(Control::Stop);
+            if let Some(activator) = activator {
+                let _ = activator.activate();
+            }
+        }
+    }
+
+    pub(super) fn metrics(&self) -> Metrics {
+        self.totals.metrics(&self.plan)
+    }
+}

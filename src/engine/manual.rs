@@ -1,0 +1,154 @@
+//! The same engine, one worker, stepped by hand on the calling thread: for test drivers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use timely::communication::Allocator;
+use timely::communication::allocator::Thread;
+
+use highwater_state::Store;
+
+use super::coordinator::{CommitLane, Coordinator, Parts};
+use super::shared::{Event, Poison};
+use super::start;
+use super::worker::{RunningWorker, WorkerStart};
+use crate::error::Error;
+use crate::flow::Plan;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::sink::Chunk;
+use crate::source::Waker;
+use crate::tick::{CommitDone, CommitJob, Committer};
+use crate::time::clock::Clock;
+use crate::time::{Span, Tick};
+
+/// A clock that moves when it is told to.
+#[derive(Default)]
+pub(crate) struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, span: Span) {
+        self.0.fetch_add(span.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_micros(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// By sink id, what was sent in which tick.
+pub(crate) type Collected = Arc<Mutex<BTreeMap<String, Vec<(Tick, Chunk)>>>>;
+
+struct InlineLane {
+    committer: Committer,
+    collected: Collected,
+}
+
+impl CommitLane for InlineLane {
+    fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error> {
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        collected.entry(sink.to_owned()).or_default().push((tick, chunk));
+        Ok(())
+    }
+
+    fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error> {
+        self.committer.commit(job).map(Some)
+    }
+}
+
+/// A flow between two crashes.
+pub(crate) struct ManualEngine {
+    worker: RunningWorker,
+    coordinator: Coordinator,
+    inbox: Receiver<Event>,
+}
+
+impl ManualEngine {
+    pub(crate) fn start(
+        plan: Arc<Plan>,
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        collected: Collected,
+    ) -> Result<Self, Error> {
+        let (events, inbox) = mpsc::channel();
+        let (mut record, resumed) = start::read_record(&*store, &plan)?;
+        let waker = |source: usize| {
+            let events = Mutex::new(events.clone());
+            Waker::new(move || {
+                let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = events.send(Event::Woken { source });
+            })
+        };
+        let sources = start::list_sources(&plan, &record, resumed, waker)?;
+        start::commit_start(&*store, &mut record, &sources)?;
+        // What was sent after the last commit died with the process.
+        for chunks in collected.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            chunks.retain(|(tick, _)| *tick <= record.tick);
+        }
+        let poison = Poison::new(events.clone());
+        let (control_sender, control) = mpsc::channel();
+        let worker_start = WorkerStart {
+            plan: plan.clone(),
+            store: store.clone(),
+            record: Arc::new(record.clone()),
+            control,
+            events,
+            poison: poison.clone(),
+            collect: true,
+        };
+        let worker = RunningWorker::build(Allocator::Thread(Thread::default()), worker_start)?;
+        let committer = Committer::new(store, BTreeMap::new());
+        let coordinator = Coordinator::new(Parts {
+            plan,
+            settings,
+            clock,
+            lane: Box::new(InlineLane { committer, collected }),
+            poison,
+            controls: vec![control_sender],
+            sources,
+            record,
+            resumed,
+        });
+        let mut engine = ManualEngine { worker, coordinator, inbox };
+        engine.hear()?;
+        Ok(engine)
+    }
+
+    fn hear(&mut self) -> Result<(), Error> {
+        while let Ok(event) = self.inbox.try_recv() {
+            self.coordinator.handle(event)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one tick to its end, and the last one too if the input has ended.
+    pub(crate) fn tick(&mut self, commit: bool) -> Result<(), Error> {
+        self.hear()?;
+        if self.coordinator.is_done() {
+            return Ok(());
+        }
+        self.coordinator.open_tick(commit, false);
+        self.finish_open()?;
+        if self.coordinator.open_closing_tick() {
+            self.finish_open()?;
+        }
+        Ok(())
+    }
+
+    fn finish_open(&mut self) -> Result<(), Error> {
+        while !self.coordinator.no_tick_open() {
+            self.worker.step(false);
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.coordinator.metrics()
+    }
+}

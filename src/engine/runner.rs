@@ -1,0 +1,326 @@
+//! Runs one operator's logic inside timely: keeps input by tick, ends ticks by counting the
+//! senders that have said so, and sends what the logic put into its outbox.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use timely::container::NoopBuilder;
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::{Capability, CapabilityTrait, InputCapability};
+use timely::dataflow::{Scope, Stream};
+use timely::progress::operate::FrontierInterest;
+
+use highwater_state::Changes;
+
+use super::parcel::{Body, ByTarget, Parcel, TickEnd};
+use super::shared::{Capture, OperatorSeal, WorkerShared};
+use crate::error::Error;
+use crate::event::Rows;
+use crate::operator::{Cx, Logic, Reading, user_panic};
+use crate::time::{EventTime, Summary, Tick, Watermark};
+
+pub(super) type Output = OutputBuilder<u64, NoopBuilder<Parcel>>;
+
+/// How an operator is wired: its inputs with their senders, its outputs with their receivers.
+pub(super) struct Wiring<'s> {
+    pub(super) inputs: Vec<(Stream<'s, u64, Parcel>, bool)>,
+    /// Per output port: whether batches name their worker, and whether anybody listens.
+    pub(super) outputs: Vec<(bool, bool)>,
+}
+
+pub(super) struct Runner {
+    node: usize,
+    id: Arc<str>,
+    logic: Box<dyn Logic>,
+    shared: Rc<WorkerShared>,
+    cx: Cx,
+    /// How many ends make the end of a tick: one per sender of each input.
+    senders: usize,
+    /// The lowest tick that has not ended here: state is touched for this one only.
+    open: u64,
+    watermark: Watermark,
+    /// Its watermark is its own: committed, and never behind what it said before.
+    stateful: bool,
+    ticks: BTreeMap<u64, Pending>,
+    exchanges: Vec<bool>,
+    /// It failed: everything that still comes is thrown away.
+    failed: bool,
+}
+
+/// What has come of a tick.
+struct Pending {
+    ends: usize,
+    summary: Summary,
+    largest: Option<EventTime>,
+    readings: Option<Arc<[Reading]>>,
+    /// Batches that came before the tick's turn, and the right to send in that tick.
+    early: Vec<(usize, Box<dyn Rows>)>,
+    capabilities: Vec<Capability<u64>>,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Pending {
+            ends: 0,
+            summary: Summary::Absent,
+            largest: None,
+            readings: None,
+            early: Vec::new(),
+            capabilities: Vec::new(),
+        }
+    }
+}
+
+/// What is restored of an operator before its first tick.
+pub(super) struct Restored {
+    pub(super) open: u64,
+    pub(super) watermark: Watermark,
+    pub(super) stateful: bool,
+}
+
+impl Runner {
+    pub(super) fn new(
+        node: usize,
+        id: Arc<str>,
+        logic: Box<dyn Logic>,
+        shared: Rc<WorkerShared>,
+        restored: Restored,
+    ) -> Self {
+        Runner {
+            node,
+            id,
+            logic,
+            shared,
+            cx: Cx::new(Vec::new()),
+            senders: 0,
+            open: restored.open,
+            watermark: restored.watermark,
+            stateful: restored.stateful,
+            ticks: BTreeMap::new(),
+            exchanges: Vec::new(),
+            failed: false,
+        }
+    }
+
+    /// Builds the timely operator around this runner and returns its output streams.
+    pub(super) fn install<'s>(
+        mut self,
+        scope: Scope<'s, u64>,
+        wiring: Wiring<'s>,
+    ) -> Vec<Stream<'s, u64, Parcel>> {
+        let mut builder = OperatorBuilder::new(self.id.to_string(), scope);
+        let mut local = Vec::new();
+        let mut exchanged = Vec::new();
+        for (index, (stream, exchange)) in wiring.inputs.into_iter().enumerate() {
+            if exchange {
+                self.senders += self.shared.peers;
+                exchanged.push((index, builder.new_input(stream, DistributorPact(|_| ByTarget))));
+            } else {
+                self.senders += 1;
+                local.push((index, builder.new_input(stream, Pipeline)));
+            }
+            builder.set_notify_for(index, FrontierInterest::Never);
+        }
+        let mut outputs = Vec::new();
+        let mut streams = Vec::new();
+        for (exchange, listened) in wiring.outputs {
+            let (output, stream) = builder.new_output::<Parcel>();
+            outputs.push(Output::from(output));
+            streams.push(stream);
+            self.exchanges.push(exchange);
+            self.cx.listened.push(listened);
+        }
+        builder.build(move |capabilities| {
+            drop(capabilities);
+            move |_frontiers| {
+                for (index, input) in &mut local {
+                    input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
+                }
+                for (index, input) in &mut exchanged {
+                    input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
+                }
+            }
+        });
+        streams
+    }
+
+    fn receive(
+        &mut self,
+        input: usize,
+        cap: &InputCapability<u64>,
+        parcel: &mut Parcel,
+        outputs: &mut [Output],
+    ) {
+        let Some(&tick) = cap.least() else { return };
+        let body = std::mem::take(&mut parcel.body);
+        if self.failed || self.shared.poison.is_set() {
+            return;
+        }
+        if let Err(error) = self.handle(input, tick, cap, body, outputs) {
+            self.failed = true;
+            self.shared.poison.fail(error.in_operator(&self.id));
+        }
+    }
+
+    fn handle(
+        &mut self,
+        input: usize,
+        tick: u64,
+        cap: &InputCapability<u64>,
+        body: Body,
+        outputs: &mut [Output],
+    ) -> Result<(), Error> {
+        match body {
+            Body::Taken => Err(Error::bug("an empty parcel was sent")),
+            Body::Rows(rows) if tick == self.open => {
+                self.batch(input, rows)?;
+                self.send(cap, outputs);
+                Ok(())
+            }
+            Body::Rows(rows) => {
+                let pending = self.ticks.entry(tick).or_default();
+                if pending.capabilities.is_empty() {
+                    let kept = (0..outputs.len()).filter_map(|port| cap.retain_least(port));
+                    pending.capabilities = kept.collect();
+                }
+                pending.early.push((input, rows));
+                Ok(())
+            }
+            Body::End(end) => {
+                let pending = self.ticks.entry(tick).or_default();
+                pending.ends += 1;
+                pending.summary = pending.summary.merge(end.summary);
+                pending.largest = pending.largest.max(end.largest);
+                pending.readings = pending.readings.take().or(end.readings);
+                if tick == self.open && pending.ends == self.senders {
+                    self.end_tick(cap, outputs)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn batch(&mut self, input: usize, rows: Box<dyn Rows>) -> Result<(), Error> {
+        self.cx.tick = Tick(self.open);
+        self.cx.before = self.watermark;
+        self.cx.now = self.watermark;
+        let (logic, cx) = (&mut self.logic, &mut self.cx);
+        catch_unwind(AssertUnwindSafe(|| logic.batch(input, rows, cx)))
+            .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))
+    }
+
+    /// All senders have ended the tick.
+    fn end_tick(
+        &mut self,
+        cap: &InputCapability<u64>,
+        outputs: &mut [Output],
+    ) -> Result<(), Error> {
+        let tick = self.open;
+        let pending = self.ticks.remove(&tick).unwrap_or_default();
+        let info = self.shared.info(tick);
+        self.cx.tick = Tick(tick);
+        self.cx.clock_micros = info.clock_micros;
+        self.cx.before = self.watermark;
+        self.watermark = pending.summary.advance(self.watermark);
+        self.cx.now = self.watermark;
+        self.cx.readings = pending.readings.clone();
+        self.cx.summary = None;
+        self.cx.largest = pending.largest;
+        self.cx.wake_at_micros = None;
+        let (logic, cx) = (&mut self.logic, &mut self.cx);
+        catch_unwind(AssertUnwindSafe(|| logic.tick_end(cx)))
+            .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
+        self.send(cap, outputs);
+        let end = TickEnd {
+            summary: match self.cx.summary {
+                Some(summary) => summary,
+                None if self.stateful => pending.summary.downstream(self.watermark),
+                // Nothing is held back here, so nothing is to be said but what was heard.
+                None => pending.summary,
+            },
+            largest: self.cx.largest,
+            // Only what leads up to `event_time` passes on what the source read.
+            readings: pending.readings.filter(|_| self.cx.summary.is_none()),
+        };
+        self.send_end(cap, outputs, &end);
+        self.seal(tick, info.commit)?;
+        self.open = tick + 1;
+        self.take_early(outputs)
+    }
+
+    fn seal(&mut self, tick: u64, commit: bool) -> Result<(), Error> {
+        let capture = if commit { Some(self.capture()?) } else { None };
+        let mut counters = std::mem::take(&mut self.cx.counters);
+        counters.held = self.logic.held();
+        let watermark = match self.cx.summary {
+            // The watermark of `event_time` is what it says downstream.
+            Some(summary) => summary.advance(Watermark::Unknown),
+            None => self.watermark,
+        };
+        let seal = OperatorSeal {
+            node: self.node,
+            watermark,
+            counters,
+            entries: self.logic.entries(),
+            wake_at_micros: self.cx.wake_at_micros,
+            chunks: std::mem::take(&mut self.cx.chunks),
+            capture,
+        };
+        self.shared.operator_ended(tick, seal);
+        Ok(())
+    }
+
+    fn capture(&mut self) -> Result<Capture, Error> {
+        let mut changes = Changes::new(self.id.clone());
+        let (logic, changes_ref) = (&mut self.logic, &mut changes);
+        catch_unwind(AssertUnwindSafe(|| logic.capture(changes_ref)))
+            .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
+        Ok(Capture { changes, promises: self.logic.promises() })
+    }
+
+    /// Takes in what came of the tick that is now the lowest, before its turn.
+    fn take_early(&mut self, outputs: &mut [Output]) -> Result<(), Error> {
+        let Some(pending) = self.ticks.get_mut(&self.open) else { return Ok(()) };
+        let early = std::mem::take(&mut pending.early);
+        let capabilities = std::mem::take(&mut pending.capabilities);
+        for (input, rows) in early {
+            self.batch(input, rows)?;
+            for parcel in std::mem::take(&mut self.cx.outbox) {
+                if let Some(cap) = capabilities.get(parcel.port) {
+                    give(&mut outputs[parcel.port], cap, parcel.target, Body::Rows(parcel.rows));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, cap: &InputCapability<u64>, outputs: &mut [Output]) {
+        for parcel in self.cx.outbox.drain(..) {
+            give(&mut outputs[parcel.port], cap, parcel.target, Body::Rows(parcel.rows));
+        }
+    }
+
+    fn send_end(&self, cap: &InputCapability<u64>, outputs: &mut [Output], end: &TickEnd) {
+        for (port, output) in outputs.iter_mut().enumerate() {
+            let receivers = if self.exchanges[port] { self.shared.peers } else { 1 };
+            for target in 0..receivers {
+                give(output, cap, target, Body::End(end.clone()));
+            }
+        }
+    }
+}
+
+/// Sends one parcel. Nothing is sent without the right to send in that tick.
+pub(super) fn give<C: CapabilityTrait<u64>>(
+    output: &mut Output,
+    cap: &C,
+    target: usize,
+    body: Body,
+) {
+    let mut parcel = Parcel { target, body };
+    output.activate().session_with_builder(cap).give_container(&mut parcel);
+}

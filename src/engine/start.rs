@@ -1,0 +1,141 @@
+//! What happens before the first tick: the state is opened and checked, sources are listed, and
+//! the start positions are committed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_state::{Commit, MemStore, RocksStore, Store};
+
+use super::sources::SourceState;
+use crate::error::{Error, ErrorKind};
+use crate::event::Partition;
+use crate::flow::{AnySource, Body, Plan};
+use crate::sink::SinkWriter;
+use crate::source::{ReadState, Waker};
+use crate::tick::{PartitionRecord, TickRecord};
+
+/// Opens the store of a flow.
+pub(crate) fn open_store(state: Option<&Path>) -> Result<Arc<dyn Store>, Error> {
+    let Some(path) = state else { return Ok(Arc::new(MemStore::new())) };
+    std::fs::create_dir_all(path)
+        .map_err(|e| Error::io(format!("cannot make the state directory {}", path.display()), e))?;
+    Ok(Arc::new(RocksStore::open(&path.join("db"))?))
+}
+
+/// The record to go on from, and whether there was one.
+pub(super) fn read_record(store: &dyn Store, plan: &Plan) -> Result<(TickRecord, bool), Error> {
+    let signatures = plan.signatures();
+    match store.record()? {
+        Some(bytes) => {
+            let mut record = TickRecord::decode(&bytes)?;
+            record.check(&plan.name, &signatures)?;
+            record.signatures = signatures;
+            Ok((record, true))
+        }
+        None => {
+            let flow = plan.name.clone();
+            Ok((TickRecord { flow, signatures, ..TickRecord::default() }, false))
+        }
+    }
+}
+
+/// Lists the partitions of every source, those of the record first.
+pub(super) fn list_sources(
+    plan: &Plan,
+    record: &TickRecord,
+    found: bool,
+    waker: impl Fn(usize) -> Waker,
+) -> Result<Vec<SourceState>, Error> {
+    let mut sources = Vec::new();
+    for n in &plan.nodes {
+        let Body::Source(source) = &n.body else { continue };
+        let index = sources.len();
+        let in_source = |error: Error| error.in_operator(&n.id);
+        source.attach(waker(index)).map_err(in_source)?;
+        let listed = source.partitions().map_err(in_source)?;
+        let mut state = SourceState::new(n.id.clone(), source.clone(), index);
+        for known in record.sources.get(&*n.id).into_iter().flatten() {
+            // A source that cannot be read again starts with partitions of its own each time.
+            let gone = !listed.contains(&known.name);
+            if gone && !known.ended && source.replay() == crate::source::Replay::Exact {
+                let message = format!(
+                    "the partition `{}` was read up to position {} and is no longer there",
+                    known.name, known.resume.position
+                );
+                return Err(Error::new(ErrorKind::Input, message).in_operator(&n.id));
+            }
+            let ended = known.ended || gone;
+            state.add(PartitionRecord { ended, ..known.clone() });
+        }
+        for name in listed {
+            state.discover(name, found);
+        }
+        sources.push(state);
+    }
+    Ok(sources)
+}
+
+/// A finished flow is finished: new input for it is refused by name.
+pub(super) fn check_finished(record: &TickRecord, sources: &[SourceState]) -> Result<(), Error> {
+    for source in sources {
+        for (index, partition) in source.partitions.iter().enumerate() {
+            let known = record.sources.get(&*source.id).and_then(|list| list.get(index));
+            let refuse = |position: u64| {
+                let message = "the flow has finished on this state, and here is new input: use a \
+                               new state directory to process everything again";
+                Err(Error::new(ErrorKind::State, message)
+                    .in_operator(&source.id)
+                    .in_partition(&partition.partition)
+                    .at_position(position))
+            };
+            let Some(known) = known else { return refuse(0) };
+            if has_more(&*source.source, &partition.partition, known)? {
+                return refuse(known.resume.position);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn has_more(
+    source: &dyn AnySource,
+    partition: &Arc<Partition>,
+    known: &PartitionRecord,
+) -> Result<bool, Error> {
+    // A partition that has been taken away since cannot bring anything.
+    if !source.partitions()?.contains(&known.name) {
+        return Ok(false);
+    }
+    let mut reader = source.open(&known.name, &known.resume)?;
+    let fetch = reader.read(1, partition)?;
+    Ok(fetch.total > 0 || fetch.state == ReadState::More && reader.read(1, partition)?.total > 0)
+}
+
+/// Opens the sinks' writers, which finish or remove what a crash left.
+pub(super) fn open_sinks(
+    plan: &Plan,
+    record: &TickRecord,
+) -> Result<BTreeMap<String, Box<dyn SinkWriter>>, Error> {
+    let mut sinks = BTreeMap::new();
+    for node in &plan.nodes {
+        if let Body::Sink(sink) = &node.body {
+            let token = record.sinks.get(&*node.id).map(Vec::as_slice);
+            let writer = sink.open(token).map_err(|e| e.in_operator(&node.id))?;
+            sinks.insert(node.id.to_string(), writer);
+        }
+    }
+    Ok(sinks)
+}
+
+/// Commits the start positions, before the first event is processed.
+pub(super) fn commit_start(
+    store: &dyn Store,
+    record: &mut TickRecord,
+    sources: &[SourceState],
+) -> Result<(), Error> {
+    record.incarnation += 1;
+    record.sources = sources.iter().map(SourceState::record).collect();
+    store.commit(&Commit { record: record.encode()?, changes: Vec::new() })?;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Adds up what the workers' operators say of themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::shared::OperatorSeal;
+use crate::event::Partition;
+use crate::flow::Plan;
+use crate::metrics::{
+    Metrics, OperatorMetrics, PartitionMetrics, PartitionState, Percentiles, gap,
+};
+use crate::operator::Counters;
+use crate::tick::{OperatorRecord, TickRecord};
+use crate::time::{Activity, Tick, TimeState, Watermark};
+
+/// By operator id, the partitions it keeps time of.
+pub(super) type Promises = BTreeMap<String, Vec<(Arc<Partition>, TimeState)>>;
+
+pub(super) struct Totals {
+    operators: Vec<OperatorTotal>,
+    promises: Promises,
+    tick: Tick,
+    clock_micros: i64,
+    ticks: u64,
+    commits: u64,
+    committed: Tick,
+    resumed_from: Option<Tick>,
+    pub(super) finished: bool,
+    commit_started_micros: i64,
+    /// Commit durations in µs; `None` if it could not be made, and then nothing is recorded.
+    commit_micros: Option<Histogram<u64>>,
+}
+
+struct OperatorTotal {
+    id: Arc<str>,
+    stateful: bool,
+    counters: Counters,
+    watermark: Watermark,
+    /// The tick to which `entries` and `counters.held` belong, which are said anew in each.
+    tick: Tick,
+    entries: u64,
+}
+
+impl Totals {
+    pub(super) fn new(plan: &Plan, record: &TickRecord, resumed: bool) -> Self {
+        let operators = plan.nodes.iter().map(|node| {
+            let known = record.operators.get(&*node.id).cloned().unwrap_or_default();
+            OperatorTotal {
+                id: node.id.clone(),
+                stateful: node.stateful,
+                counters: known.counters,
+                watermark: known.watermark,
+                tick: record.tick,
+                entries: known.entries,
+            }
+        });
+        Totals {
+            operators: operators.collect(),
+            promises: Promises::new(),
+            tick: record.tick,
+            clock_micros: record.clock_micros,
+            ticks: 0,
+            commits: 0,
+            committed: record.tick,
+            resumed_from: resumed.then_some(record.tick),
+            finished: record.finished,
+            commit_started_micros: 0,
+            commit_micros: Histogram::new(3).ok(),
+        }
+    }
+
+    pub(super) fn begin_tick(&mut self, tick: Tick, clock_micros: i64) {
+        self.tick = tick;
+        self.clock_micros = clock_micros;
+        self.ticks += 1;
+    }
+
+    pub(super) fn add(&mut self, seal: &OperatorSeal) {
+        let total = &mut self.operators[seal.node];
+        if total.tick != self.tick {
+            total.tick = self.tick;
+            total.entries = 0;
+            total.counters.held = 0;
+        }
+        total.counters.add(&seal.counters);
+        total.entries += seal.entries;
+        total.watermark = total.watermark.max(seal.watermark);
+    }
+
+    pub(super) fn set_promises(&mut self, promises: Promises) {
+        self.promises = promises;
+    }
+
+    pub(super) fn records(&self) -> BTreeMap<String, OperatorRecord> {
+        let record = |total: &OperatorTotal| {
+            let promises = self.promises.get(&*total.id).into_iter().flatten();
+            let promises =
+                promises.map(|(p, state)| (format!("{}/{}", p.source(), p.name()), state.clone()));
+            OperatorRecord {
+                // Only what keeps a watermark of its own gets it back.
+                watermark: if total.stateful { total.watermark } else { Watermark::Unknown },
+                counters: total.counters,
+                entries: total.entries,
+                promises: promises.collect(),
+            }
+        };
+        self.operators.iter().map(|total| (total.id.to_string(), record(total))).collect()
+    }
+
+    pub(super) fn commit_started(&mut self, now_micros: i64) {
+        self.commit_started_micros = now_micros;
+    }
+
+    pub(super) fn commit_done(&mut self, tick: Tick, now_micros: i64) {
+        self.commits += 1;
+        self.committed = tick;
+        let micros = u64::try_from(now_micros - self.commit_started_micros).unwrap_or(0);
+        if let Some(histogram) = &mut self.commit_micros {
+            // A histogram that resizes itself refuses no value below an hour's microseconds.
+            let _ = histogram.record(micros);
+        }
+    }
+
+    pub(super) fn metrics(&self, plan: &Plan) -> Metrics {
+        let quantile = |q: f64| {
+            let micros = self.commit_micros.as_ref().map_or(0, |h| h.value_at_quantile(q));
+            Duration::from_micros(micros)
+        };
+        let operators =
+            self.operators.iter().zip(&plan.nodes).map(|(total, node)| OperatorMetrics {
+                id: total.id.to_string(),
+                kind: node.kind,
+                class: node.class,
+                counters: total.counters,
+                watermark: total.watermark,
+                entries: total.entries,
+            });
+        Metrics {
+            tick: self.tick,
+            committed: self.committed,
+            ticks: self.ticks,
+            commits: self.commits,
+            commit_duration: Percentiles {
+                p50: quantile(0.5),
+                p99: quantile(0.99),
+                max: quantile(1.0),
+            },
+            resumed_from: self.resumed_from,
+            finished: self.finished,
+            operators: operators.collect(),
+            partitions: self.partitions(),
+        }
+    }
+
+    fn partitions(&self) -> Vec<PartitionMetrics> {
+        let all = || self.promises.values().flatten();
+        let largest = all().filter_map(|(_, state)| state.largest).max();
+        let mut partitions = Vec::new();
+        for (operator, list) in &self.promises {
+            for (partition, state) in list {
+                partitions.push(PartitionMetrics {
+                    operator: operator.clone(),
+                    name: format!("{}/{}", partition.source(), partition.name()),
+                    promise: state.promise,
+                    gap: gap(largest, state.promise),
+                    state: match state.activity {
+                        Activity::Fresh | Activity::Active => PartitionState::Active,
+                        Activity::Idle => PartitionState::Idle,
+                        Activity::Finished => PartitionState::Finished,
+                    },
+                });
+            }
+        }
+        partitions
+    }
+}

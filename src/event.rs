@@ -1,0 +1,306 @@
+//! Events on their way: rows in batches, with what travels beside them.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::time::{EventTime, Span, Watermark};
+use crate::window::Window;
+
+/// What can flow: rows are cloned only where a stream fans out.
+pub trait Data: Clone + Send + 'static {}
+impl<T: Clone + Send + 'static> Data for T {}
+
+/// Rows that are kept from one tick to the next, and so must survive a crash.
+pub trait Stored: Data + Serialize + DeserializeOwned {}
+impl<T: Data + Serialize + DeserializeOwned> Stored for T {}
+
+/// Which partition of which source. Ordered by the source's place in the flow, then by the
+/// order in which partitions were discovered (committed, so the same after a restart).
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Partition {
+    pub(crate) source_rank: u32,
+    pub(crate) index: u32,
+    /// It was found after the start of the flow.
+    pub(crate) discovered: bool,
+    source: String,
+    name: String,
+}
+
+impl Partition {
+    pub(crate) fn new(source_rank: u32, index: u32, source: &str, name: &str) -> Self {
+        let (source, name) = (source.to_owned(), name.to_owned());
+        Partition { source_rank, index, discovered: false, source, name }
+    }
+
+    /// The id of the source operator.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The partition's identity within its source, a file's path for example.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The positions of a batch's rows in their partition.
+#[derive(Clone, Debug)]
+pub(crate) enum Positions {
+    /// Row `i` stands at `first + i`.
+    From(u64),
+    Listed(Vec<u64>),
+}
+
+impl Positions {
+    pub(crate) fn at(&self, index: usize) -> u64 {
+        match self {
+            Positions::From(first) => first + index as u64,
+            Positions::Listed(list) => list.get(index).copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// Where a batch's rows come from: what orders events of equal time.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    Partition {
+        partition: Arc<Partition>,
+        positions: Positions,
+    },
+    /// Results of an operator, ordered by (operator rank, key bytes, window start).
+    Results {
+        operator_rank: u32,
+        orders: Vec<ResultOrder>,
+    },
+    /// The order was given up on purpose: nothing downstream asks for it.
+    Unordered,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+pub(crate) struct ResultOrder {
+    pub(crate) key: Vec<u8>,
+    pub(crate) start: EventTime,
+    pub(crate) sequence: u32,
+}
+
+/// The order of one event among events of equal time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+pub enum EventOrder {
+    /// An event of a source: (source, partition, position).
+    Event {
+        /// The source's place in the flow.
+        source: u32,
+        /// The partition's place in the order of discovery.
+        partition: u32,
+        /// The event's position in the partition.
+        position: u64,
+    },
+    /// A result of an upstream operator: (operator, key bytes, window start, sequence).
+    #[doc(hidden)]
+    Result { operator: u32, order: ResultOrderKey },
+}
+
+/// The order of results of one operator.
+#[doc(hidden)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
+pub struct ResultOrderKey(pub(crate) ResultOrder);
+
+impl Origin {
+    pub(crate) fn order(&self, index: usize) -> EventOrder {
+        match self {
+            Origin::Partition { partition, positions } => EventOrder::Event {
+                source: partition.source_rank,
+                partition: partition.index,
+                position: positions.at(index),
+            },
+            Origin::Results { operator_rank, orders } => EventOrder::Result {
+                operator: *operator_rank,
+                order: ResultOrderKey(orders[index].clone()),
+            },
+            Origin::Unordered => EventOrder::Event { source: 0, partition: 0, position: 0 },
+        }
+    }
+
+    /// The origin of the rows at `kept`, in that order.
+    pub(crate) fn select(&self, kept: &[u32]) -> Origin {
+        match self {
+            Origin::Partition { partition, positions } => Origin::Partition {
+                partition: partition.clone(),
+                positions: Positions::Listed(
+                    kept.iter().map(|&i| positions.at(i as usize)).collect(),
+                ),
+            },
+            Origin::Results { operator_rank, orders } => Origin::Results {
+                operator_rank: *operator_rank,
+                orders: kept.iter().map(|&i| orders[i as usize].clone()).collect(),
+            },
+            Origin::Unordered => Origin::Unordered,
+        }
+    }
+
+    pub(crate) fn partition(&self) -> Option<&Arc<Partition>> {
+        match self {
+            Origin::Partition { partition, .. } => Some(partition),
+            Origin::Results { .. } | Origin::Unordered => None,
+        }
+    }
+
+    pub(crate) fn position(&self, index: usize) -> Option<u64> {
+        match self {
+            Origin::Partition { positions, .. } => Some(positions.at(index)),
+            Origin::Results { .. } | Origin::Unordered => None,
+        }
+    }
+}
+
+/// A row that broke the promise of its partition: the promise was in force before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Straggler {
+    pub(crate) index: u32,
+    pub(crate) promise: EventTime,
+}
+
+/// Rows of one partition (or of one operator's results), in order, column by column.
+#[derive(Clone, Debug)]
+pub(crate) struct Batch<T> {
+    pub(crate) rows: Vec<T>,
+    /// As long as `rows`, or empty where event time has not been assigned.
+    pub(crate) times: Vec<EventTime>,
+    /// As long as `rows` behind `key_by`, empty elsewhere: computed once and carried.
+    pub(crate) hashes: Vec<u64>,
+    pub(crate) origin: Origin,
+    /// Rows below their partition's promise, by rising index: the on-time path skips them all
+    /// at once.
+    pub(crate) stragglers: Vec<Straggler>,
+    /// Every row that is no straggler has a time at or above this.
+    pub(crate) floor: Watermark,
+    /// Why rows below the receiver's watermark would be so, if any are.
+    pub(crate) behind: LateReason,
+}
+
+impl<T> Batch<T> {
+    /// A batch without event times.
+    pub(crate) fn untimed(rows: Vec<T>, origin: Origin) -> Self {
+        Batch {
+            rows,
+            times: Vec::new(),
+            hashes: Vec::new(),
+            origin,
+            stragglers: Vec::new(),
+            floor: Watermark::Unknown,
+            behind: LateReason::Returned,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The same columns around other rows, one for one.
+    pub(crate) fn with_rows<U>(self, rows: Vec<U>) -> Batch<U> {
+        Batch {
+            rows,
+            times: self.times,
+            hashes: self.hashes,
+            origin: self.origin,
+            stragglers: self.stragglers,
+            floor: self.floor,
+            behind: self.behind,
+        }
+    }
+
+    /// Other rows, of which row `i` comes from row `kept[i]` of this batch. All outputs of one
+    /// input event share its time, promise and position.
+    pub(crate) fn select<U>(&self, rows: Vec<U>, kept: &[u32]) -> Batch<U> {
+        let column = |times: &[EventTime]| kept.iter().map(|&i| times[i as usize]).collect();
+        Batch {
+            rows,
+            times: if self.times.is_empty() { Vec::new() } else { column(&self.times) },
+            hashes: if self.hashes.is_empty() {
+                Vec::new()
+            } else {
+                kept.iter().map(|&i| self.hashes[i as usize]).collect()
+            },
+            origin: self.origin.select(kept),
+            stragglers: select_stragglers(&self.stragglers, kept),
+            floor: self.floor,
+            behind: self.behind,
+        }
+    }
+}
+
+/// `kept` rises, but may name an index more than once or not at all.
+fn select_stragglers(stragglers: &[Straggler], kept: &[u32]) -> Vec<Straggler> {
+    let mut selected = Vec::new();
+    if stragglers.is_empty() {
+        return selected;
+    }
+    let mut rest = stragglers.iter().peekable();
+    for (new_index, &old_index) in kept.iter().enumerate() {
+        while rest.next_if(|s| s.index < old_index).is_some() {}
+        if let Some(s) = rest.peek()
+            && s.index == old_index
+        {
+            selected.push(Straggler { index: new_index as u32, promise: s.promise });
+        }
+    }
+    selected
+}
+
+/// A batch whose row type is forgotten: one container flows through the whole dataflow.
+pub(crate) trait Rows: Any + Send {
+    fn row_count(&self) -> usize;
+    fn clone_rows(&self) -> Box<dyn Rows>;
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: Data> Rows for Batch<T> {
+    fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn clone_rows(&self) -> Box<dyn Rows> {
+        Box::new(self.clone())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// Why an event is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LateReason {
+    /// It came after its own partition had promised that it would not.
+    BrokePromise,
+    /// Its partition returned from idleness with an event for what was already closed.
+    Returned,
+    /// Its partition was discovered after the start, with an event for what was already closed.
+    Discovered,
+}
+
+/// An event that came too late for an operator: a row of the operator's late port.
+#[derive(Clone, Debug, Serialize)]
+pub struct Late<T> {
+    /// The row, untouched.
+    pub row: T,
+    /// Its event time.
+    pub time: EventTime,
+    /// The last window it would have belonged to, where windows are fixed.
+    pub window: Option<Window>,
+    /// How far the promise or watermark that judged it was ahead of the event's time.
+    pub late_by: Span,
+    /// What made it late.
+    pub reason: LateReason,
+    /// The partition it came from, where it came from one.
+    #[serde(skip)]
+    pub partition: Option<Arc<Partition>>,
+    /// Its position in the partition.
+    pub position: Option<u64>,
+}

@@ -1,0 +1,264 @@
+//! Keyed streams: windows, running aggregates and process functions.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::plan::{BuildCx, Factory, OutPort};
+use super::stream::{Spec, Stream, Timed, Untimed, WithLate, restore_entries};
+use crate::aggregate::Aggregate;
+use crate::event::{Data, Stored};
+use crate::keyed::{KeyOf, Process, Table, Tombstones};
+use crate::operator::process::ProcessKeyed;
+use crate::operator::running::Running;
+use crate::operator::session::SessionAggregate;
+use crate::operator::window::WindowAggregate;
+use crate::operator::{Class, Logic};
+use crate::window::{FixedWindows, Session, WindowResult};
+
+/// A stream whose rows go to the worker that owns their key.
+pub struct Keyed<T, K, M> {
+    pub(crate) stream: Stream<T, M>,
+    pub(crate) key_of: Arc<K>,
+}
+
+impl<T, K, M> Clone for Keyed<T, K, M> {
+    fn clone(&self) -> Self {
+        Keyed { stream: self.stream.clone(), key_of: self.key_of.clone() }
+    }
+}
+
+/// The shape of a stateful operator with a late port.
+fn stateful(kind: &'static str, params: String) -> Spec {
+    Spec {
+        params,
+        stateful: true,
+        outputs: vec![OutPort::main(), OutPort::heard("late")],
+        ..Spec::stateless(kind)
+    }
+}
+
+impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
+    /// Assigns rows to windows, to be aggregated. `id` names the operator in errors, metrics and
+    /// state.
+    #[track_caller]
+    #[must_use]
+    pub fn window<W: WindowKind>(&self, id: &str, windows: W) -> Windowed<T, K, W> {
+        Windowed { keyed: self.clone(), id: id.to_owned(), windows, location: Location::caller() }
+    }
+
+    /// A process function in event-time order: accepted events wait until the watermark passes
+    /// them, then events and timers come in order of time, a timer before an event of equal time.
+    #[track_caller]
+    #[must_use]
+    pub fn process<P: Process<K::Key, T>>(
+        &self,
+        id: &str,
+        process: P,
+    ) -> Undeclared<WithLate<P::Output, T>>
+    where
+        T: Stored,
+    {
+        let spec = Spec { needs_order: true, ..stateful("process", String::new()) };
+        self.add_process(id, spec, true, process)
+    }
+
+    /// A process function that acts at once, in order of arrival; timers fire at the end of the
+    /// tick in which the watermark passes them.
+    #[track_caller]
+    #[must_use]
+    pub fn process_on_arrival<P: Process<K::Key, T>>(
+        &self,
+        id: &str,
+        process: P,
+    ) -> Undeclared<WithLate<P::Output, T>>
+    where
+        T: Stored,
+    {
+        let spec = Spec { class: Class::Arrival, ..stateful("process_on_arrival", String::new()) };
+        self.add_process(id, spec, false, process)
+    }
+
+    #[track_caller]
+    fn add_process<P: Process<K::Key, T>>(
+        &self,
+        id: &str,
+        spec: Spec,
+        event_time_order: bool,
+        process: P,
+    ) -> Undeclared<WithLate<P::Output, T>>
+    where
+        T: Stored,
+    {
+        let (key_of, process) = (self.key_of.clone(), Arc::new(process));
+        let make: Factory = Arc::new(move |cx| {
+            let mut logic =
+                ProcessKeyed::new(key_of.clone(), process.clone(), event_time_order, cx.ordered_by);
+            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            Ok(Box::new(logic) as Box<dyn Logic>)
+        });
+        let inputs = vec![self.stream.port];
+        let node = self.stream.add(Some(id), spec, inputs, Location::caller(), make);
+        Undeclared { stream: WithLate::new(self.stream.at(node, 0), self.stream.at(node, 1)) }
+    }
+}
+
+impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
+    /// A running aggregate: in each tick, the new value of every key that changed. In order of
+    /// arrival, without event time; nothing is late.
+    #[track_caller]
+    #[must_use]
+    pub fn running<A: Aggregate<T>>(
+        &self,
+        id: &str,
+        aggregate: A,
+    ) -> Undeclared<Stream<(K::Key, A::Output), Untimed>>
+    where
+        A::State: Clone,
+    {
+        let spec = Spec {
+            params: aggregate.describe(),
+            class: Class::Arrival,
+            stateful: true,
+            ..Spec::stateless("running")
+        };
+        let (key_of, aggregate) = (self.key_of.clone(), Arc::new(aggregate));
+        let make: Factory = Arc::new(move |cx| {
+            let mut logic = Running {
+                key_of: key_of.clone(),
+                aggregate: aggregate.clone(),
+                table: Table::default(),
+                changed: Vec::new(),
+                types: PhantomData,
+            };
+            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            Ok(Box::new(logic) as Box<dyn Logic>)
+        });
+        let inputs = vec![self.stream.port];
+        let node = self.stream.add(Some(id), spec, inputs, Location::caller(), make);
+        Undeclared { stream: self.stream.at(node, 0) }
+    }
+}
+
+/// An operator whose state may grow without bound: the program must say that it may.
+#[must_use = "say `.unbounded()`: the state of this operator is kept for every key for ever"]
+pub struct Undeclared<S> {
+    stream: S,
+}
+
+impl<S> Undeclared<S> {
+    /// The state of a key is kept until the operator itself forgets it.
+    pub fn unbounded(self) -> S {
+        self.stream
+    }
+}
+
+/// A keyed stream with windows, waiting for an aggregate.
+#[must_use = "windows do nothing until they are aggregated"]
+pub struct Windowed<T, K, W> {
+    keyed: Keyed<T, K, Timed>,
+    id: String,
+    windows: W,
+    location: &'static Location<'static>,
+}
+
+impl<T: Data, K: KeyOf<T>, W: WindowKind> Windowed<T, K, W> {
+    /// Aggregates the rows of each key and window; the result comes in the tick in which the
+    /// watermark reaches the window's end.
+    pub fn aggregate<A: Aggregate<T>>(
+        self,
+        aggregate: A,
+    ) -> WithLate<WindowResult<K::Key, A::Output>, T> {
+        let params = format!("{}, {}", self.windows.describe(), aggregate.describe());
+        let spec = Spec { fault: self.windows.fault(), ..stateful("window", params) };
+        let make = self.windows.factory(self.keyed.key_of.clone(), Arc::new(aggregate));
+        let stream = &self.keyed.stream;
+        let node = stream.add(Some(&self.id), spec, vec![stream.port], self.location, make);
+        WithLate::new(stream.at(node, 0), stream.at(node, 1))
+    }
+}
+
+/// A kind of window: [`Tumbling`](crate::Tumbling), [`Hopping`](crate::Hopping) or [`Session`].
+pub trait WindowKind: 'static {
+    /// The parameters, as the plan prints them.
+    #[doc(hidden)]
+    fn describe(&self) -> String;
+
+    #[doc(hidden)]
+    fn fault(&self) -> Option<String>;
+
+    #[doc(hidden)]
+    #[expect(private_interfaces, reason = "only the engine calls it")]
+    fn factory<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
+        &self,
+        key_of: Arc<K>,
+        aggregate: Arc<A>,
+    ) -> Factory;
+}
+
+impl<W: FixedWindows> WindowKind for W {
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.check().err()
+    }
+
+    #[expect(private_interfaces, reason = "only the engine calls it")]
+    fn factory<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
+        &self,
+        key_of: Arc<K>,
+        aggregate: Arc<A>,
+    ) -> Factory {
+        let windows = self.clone();
+        Arc::new(move |cx: &BuildCx<'_>| {
+            let mut logic = WindowAggregate {
+                key_of: key_of.clone(),
+                windows: windows.clone(),
+                aggregate: aggregate.clone(),
+                slices: Vec::new(),
+                recent: 0,
+                tombstones: Tombstones::default(),
+                ordered_by: cx.ordered_by,
+                types: PhantomData,
+            };
+            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            Ok(Box::new(logic) as Box<dyn Logic>)
+        })
+    }
+}
+
+impl WindowKind for Session {
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.check().err()
+    }
+
+    #[expect(private_interfaces, reason = "only the engine calls it")]
+    fn factory<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
+        &self,
+        key_of: Arc<K>,
+        aggregate: Arc<A>,
+    ) -> Factory {
+        let session = *self;
+        Arc::new(move |cx: &BuildCx<'_>| {
+            let mut logic = SessionAggregate {
+                key_of: key_of.clone(),
+                session,
+                aggregate: aggregate.clone(),
+                table: Table::default(),
+                due: BTreeMap::new(),
+                tombstones: Tombstones::default(),
+                ordered_by: cx.ordered_by,
+                types: PhantomData,
+            };
+            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            Ok(Box::new(logic) as Box<dyn Logic>)
+        })
+    }
+}

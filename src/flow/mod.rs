@@ -1,0 +1,150 @@
+//! The flow as users build it: typed streams over an untyped plan.
+
+mod erased;
+mod keyed;
+mod plan;
+mod stream;
+
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use erased::{AnyReader, AnySource};
+pub use keyed::{Keyed, Undeclared, WindowKind, Windowed};
+pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Signature};
+pub use stream::{Raw, SourceStream, Stream, Timed, Untimed, WithLate};
+
+use crate::engine;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::operator::Class;
+use crate::settings::Settings;
+use crate::source::{Source, Undecodable};
+
+/// A dataflow from sources to sinks, built once and run by any number of workers.
+///
+/// ```
+/// use highwater::prelude::*;
+///
+/// #[derive(Clone)]
+/// struct Click { user: u32, at: EventTime }
+///
+/// let flow = Flow::new("clicks");
+/// let clicks = flow.source("clicks", Memory::of([Click { user: 7, at: EventTime::MIN }]));
+/// let per_minute = clicks
+///     .event_time(|c| c.at, Disorder::at_most(seconds(5)))
+///     .key_by(|c| &c.user)
+///     .window("per-minute", Tumbling::of(minutes(1)))
+///     .aggregate(Count);
+/// per_minute.drop_late("a late click changes nothing").sink("out", Stdout::json());
+/// println!("{}", flow.plan()?);
+/// # Ok::<(), highwater::Error>(())
+/// ```
+pub struct Flow {
+    plan: SharedPlan,
+}
+
+/// The plan under construction: streams hold it to add operators behind themselves.
+#[derive(Clone)]
+pub(crate) struct SharedPlan(Arc<Mutex<Plan>>);
+
+impl SharedPlan {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Plan> {
+        // Adding a node cannot panic halfway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a node and returns its index.
+    pub(crate) fn add(&self, node: Node) -> usize {
+        let mut plan = self.lock();
+        plan.nodes.push(node);
+        plan.nodes.len() - 1
+    }
+}
+
+impl Flow {
+    /// An empty flow. The name is stored with the state, so that the state of another flow is
+    /// not taken for this one's.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let plan = Plan { name: name.to_owned(), nodes: Vec::new() };
+        Flow { plan: SharedPlan(Arc::new(Mutex::new(plan))) }
+    }
+
+    /// Adds a source. `id` names it in errors, metrics and state, and must stay the same.
+    #[track_caller]
+    pub fn source<S: Source>(&self, id: &str, source: S) -> SourceStream<S::Item> {
+        let dead = match source.undecodable() {
+            Undecodable::DeadLetter => OutPort::heard("dead_letters"),
+            Undecodable::Fail | Undecodable::Skip => {
+                OutPort { name: "dead_letters", ..OutPort::default() }
+            }
+        };
+        let node = self.plan.add(Node {
+            id: id.into(),
+            kind: "source",
+            params: source.describe(),
+            class: Class::Input,
+            stateful: false,
+            needs_order: false,
+            inputs: Vec::new(),
+            outputs: vec![OutPort::main(), dead],
+            body: Body::Source(Arc::new(source)),
+            location: Location::caller(),
+            fault: None,
+        });
+        SourceStream::new(
+            Stream::new(self.plan.clone(), PortRef { node, port: 0 }),
+            Stream::new(self.plan.clone(), PortRef { node, port: 1 }),
+        )
+    }
+
+    /// The plan as text: operators with ids, classes and parameters, and the guarantee from
+    /// source to sink.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Plan`](crate::ErrorKind::Plan) where the flow does not build; the message
+    /// names the operator and the line that added it.
+    pub fn plan(&self) -> Result<String, Error> {
+        let plan = self.plan.lock();
+        plan.check()?;
+        Ok(plan.text())
+    }
+
+    /// The plan as a Mermaid flowchart.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub fn mermaid(&self) -> Result<String, Error> {
+        let plan = self.plan.lock();
+        plan.check()?;
+        Ok(plan.mermaid())
+    }
+
+    /// Runs the flow until its input ends, Ctrl-C is pressed or an error stops it. Ctrl-C stops
+    /// it cleanly: the open tick is finished and committed, and a later run goes on from there.
+    ///
+    /// # Errors
+    /// Whatever stopped the flow.
+    pub fn run(self, settings: Settings) -> Result<(), Error> {
+        let handle = self.spawn(settings)?;
+        handle.stop_on_ctrl_c()?;
+        handle.wait()?;
+        Ok(())
+    }
+
+    /// Starts the flow on threads of its own, from any context, and returns at once.
+    ///
+    /// # Errors
+    /// A flow that does not build, or threads that cannot be started. Everything else, an
+    /// unusable state directory for example, is reported by the handle.
+    pub fn spawn(self, settings: Settings) -> Result<Handle, Error> {
+        engine::spawn(self.into_plan()?, settings)
+    }
+
+    /// The plan, checked. Streams of this flow that are still around can add nothing any more.
+    pub(crate) fn into_plan(self) -> Result<Plan, Error> {
+        let mut plan = self.plan.lock();
+        plan.check()?;
+        Ok(std::mem::take(&mut *plan))
+    }
+}

@@ -1,0 +1,279 @@
+//! The plan: what a flow is made of, before any worker runs it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::panic::Location;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::operator::{Class, Logic};
+use crate::sink::Guarantee;
+use crate::source::Replay;
+
+use super::erased::{AnySink, AnySource};
+
+/// One output of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PortRef {
+    pub(crate) node: usize,
+    pub(crate) port: usize,
+}
+
+/// What a worker knows when it builds its share of an operator.
+pub(crate) struct BuildCx<'a> {
+    pub(crate) workers: usize,
+    /// The operator's place in the plan, if results must carry their order for those behind.
+    pub(crate) ordered_by: Option<u32>,
+    pub(crate) id: &'a Arc<str>,
+    pub(crate) store: &'a dyn highwater_state::Store,
+    pub(crate) groups: std::ops::Range<highwater_state::KeyGroup>,
+}
+
+pub(crate) type Factory = Arc<dyn Fn(&BuildCx<'_>) -> Result<Box<dyn Logic>, Error> + Send + Sync>;
+
+pub(crate) enum Body {
+    Source(Arc<dyn AnySource>),
+    Operator(Factory),
+    Sink(Arc<dyn AnySink>),
+}
+
+/// An output port.
+#[derive(Default)]
+pub(crate) struct OutPort {
+    pub(crate) name: &'static str,
+    /// Batches go to the worker that they name.
+    pub(crate) exchange: bool,
+    /// Silence does not build: somebody must listen, or the program must say why not.
+    pub(crate) must_be_heard: bool,
+    pub(crate) dropped: Option<String>,
+}
+
+impl OutPort {
+    pub(crate) fn main() -> Self {
+        OutPort { name: "out", ..OutPort::default() }
+    }
+
+    pub(crate) fn exchange() -> Self {
+        OutPort { name: "out", exchange: true, ..OutPort::default() }
+    }
+
+    pub(crate) fn heard(name: &'static str) -> Self {
+        OutPort { name, must_be_heard: true, ..OutPort::default() }
+    }
+}
+
+pub(crate) struct Node {
+    pub(crate) id: Arc<str>,
+    pub(crate) kind: &'static str,
+    /// Every semantic parameter: printed, and compared with the state's.
+    pub(crate) params: String,
+    pub(crate) class: Class,
+    /// Keeps something from one tick to the next.
+    pub(crate) stateful: bool,
+    /// Needs events of equal time in a defined order.
+    pub(crate) needs_order: bool,
+    pub(crate) inputs: Vec<PortRef>,
+    pub(crate) outputs: Vec<OutPort>,
+    pub(crate) body: Body,
+    pub(crate) location: &'static Location<'static>,
+    /// A parameter that makes no sense.
+    pub(crate) fault: Option<String>,
+}
+
+/// The operators of a flow, in the order in which they were added: inputs before outputs.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) name: String,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// How a stateful operator is known again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) params: String,
+}
+
+impl Plan {
+    /// An id for an operator that the user did not name: by its input, so that it stays the same
+    /// as long as the flow around it does.
+    pub(crate) fn derived_id(&self, input: PortRef, kind: &str) -> String {
+        let base = format!("{}.{kind}", self.port_name(input));
+        let taken = |id: &str| self.nodes.iter().any(|n| &*n.id == id);
+        let mut id = base.clone();
+        let mut count = 1;
+        while taken(&id) {
+            count += 1;
+            id = format!("{base}-{count}");
+        }
+        id
+    }
+
+    pub(crate) fn consumers(&self, port: PortRef) -> impl Iterator<Item = (usize, usize)> {
+        self.nodes.iter().enumerate().flat_map(move |(node, n)| {
+            n.inputs
+                .iter()
+                .enumerate()
+                .filter(move |(_, input)| **input == port)
+                .map(move |(index, _)| (node, index))
+        })
+    }
+
+    /// Refuses a plan that cannot mean what it says.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let mut seen: BTreeMap<&str, &Node> = BTreeMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let at = |text: String| {
+                let message = format!("{text} (added at {})", node.location);
+                Err(Error::plan(message).in_operator(&node.id))
+            };
+            if node.id.is_empty() || node.id.contains('\0') {
+                return at(
+                    "an operator id must have at least one character and no zero byte".into()
+                );
+            }
+            if let Some(first) = seen.insert(&node.id, node) {
+                return at(format!("the id is taken by the operator added at {}", first.location));
+            }
+            if let Some(fault) = &node.fault {
+                return at(fault.clone());
+            }
+            for (port, out) in node.outputs.iter().enumerate() {
+                let heard = self.consumers(PortRef { node: index, port }).next().is_some();
+                if out.must_be_heard && !heard && out.dropped.is_none() {
+                    return at(format!(
+                        "its `{0}` port is neither consumed nor dropped: give `.{0}()` a sink, or \
+                         say `.drop_{0}(\"why\")`",
+                        out.name
+                    ));
+                }
+            }
+        }
+        if !self.nodes.iter().any(|n| matches!(n.body, Body::Source(_))) {
+            return Err(Error::plan(format!("the flow `{}` has no source", self.name)));
+        }
+        Ok(())
+    }
+
+    /// Whether an operator behind this one orders events of equal time before the next key
+    /// change; then results must carry their order.
+    pub(crate) fn order_needed_behind(&self, node: usize) -> bool {
+        (0..self.nodes[node].outputs.len()).any(|port| {
+            self.consumers(PortRef { node, port }).any(|(consumer, _)| {
+                let next = &self.nodes[consumer];
+                next.needs_order || (!next.stateful && self.order_needed_behind(consumer))
+            })
+        })
+    }
+
+    pub(crate) fn signatures(&self) -> Vec<Signature> {
+        let stateful =
+            self.nodes.iter().filter(|n| n.stateful || matches!(n.body, Body::Source(_)));
+        stateful
+            .map(|n| Signature {
+                id: n.id.to_string(),
+                kind: n.kind.to_owned(),
+                // Where a source reads from may change; what was read is known by partition.
+                params: if n.stateful { n.params.clone() } else { String::new() },
+            })
+            .collect()
+    }
+
+    /// The weakest class from the sources to this node.
+    fn class_at(&self, node: usize) -> Class {
+        let inputs = self.nodes[node].inputs.iter().map(|i| self.class_at(i.node));
+        inputs.chain([self.nodes[node].class]).max().unwrap_or(Class::Input)
+    }
+
+    fn sources_of(&self, node: usize) -> Vec<usize> {
+        let mut found: Vec<usize> =
+            self.nodes[node].inputs.iter().flat_map(|i| self.sources_of(i.node)).collect();
+        if matches!(self.nodes[node].body, Body::Source(_)) {
+            found.push(node);
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The guarantee from source to sink, and the link that weakens it.
+    fn guarantee_at(&self, sink: usize, guarantee: Guarantee) -> String {
+        let lossy = self.sources_of(sink).into_iter().find(|&s| match &self.nodes[s].body {
+            Body::Source(source) => source.replay() == Replay::Lost,
+            _ => false,
+        });
+        match (lossy, guarantee) {
+            (Some(source), Guarantee::ExactlyOnce) => format!(
+                "at most once for events since the last commit: `{}` cannot be read again",
+                self.nodes[source].id
+            ),
+            (Some(source), weaker) => format!(
+                "none across a crash: `{}` cannot be read again, and `{}` is {weaker}",
+                self.nodes[source].id, self.nodes[sink].id
+            ),
+            (None, Guarantee::ExactlyOnce) => "exactly once".to_owned(),
+            (None, weaker) => format!("{weaker}: because of `{}`", self.nodes[sink].id),
+        }
+    }
+
+    /// The plan as indented text: one operator a line, with class, parameters and guarantee.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("flow `{}`\n", self.name);
+        for (index, node) in self.nodes.iter().enumerate() {
+            let from: Vec<String> = node.inputs.iter().map(|&i| self.port_name(i)).collect();
+            let arrow =
+                if from.is_empty() { String::new() } else { format!(" <- {}", from.join(", ")) };
+            let _ = write!(text, "  {}  {} [{}]{arrow}", node.id, node.kind, node.class);
+            if !node.params.is_empty() {
+                let _ = write!(text, "\n      {}", node.params);
+            }
+            for out in &node.outputs {
+                if let Some(why) = &out.dropped {
+                    let _ = write!(text, "\n      {} dropped: {why}", out.name);
+                }
+            }
+            if let Body::Sink(sink) = &node.body {
+                let guarantee = self.guarantee_at(index, sink.guarantee());
+                let class = self.class_at(index);
+                let _ = write!(text, "\n      class {class} from its sources; {guarantee}");
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn port_name(&self, port: PortRef) -> String {
+        let node = &self.nodes[port.node];
+        match node.outputs.get(port.port) {
+            Some(out) if out.name != "out" => format!("{}.{}", node.id, out.name),
+            _ => node.id.to_string(),
+        }
+    }
+
+    /// The plan as a Mermaid flowchart.
+    pub(crate) fn mermaid(&self) -> String {
+        let mut text = "flowchart LR\n".to_owned();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let label = format!("{}<br/>{}", node.id, node.kind).replace('"', "#quot;");
+            let (open, close) = match node.body {
+                Body::Source(_) => ("([", "])"),
+                Body::Sink(_) => ("[/", "/]"),
+                Body::Operator(_) => ("[", "]"),
+            };
+            let _ = writeln!(text, "    n{index}{open}\"{label}\"{close}");
+            for input in &node.inputs {
+                let out = &self.nodes[input.node].outputs[input.port];
+                let edge = match (out.name, out.exchange) {
+                    ("out", false) => "-->".to_owned(),
+                    ("out", true) => "==>".to_owned(),
+                    (name, _) => format!("-. {name} .->"),
+                };
+                let _ = writeln!(text, "    n{} {edge} n{index}", input.node);
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,416 @@
+//! Streams: what can be done with rows that have no key.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::SharedPlan;
+use super::erased::TypedSink;
+use super::keyed::Keyed;
+use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef};
+use crate::error::{BoxError, Error};
+use crate::event::{Data, Late};
+use crate::keyed::{Computed, Key, KeyOf, Lent};
+use crate::operator::element::{FlatMap, Inspect, Map, Split, TryMap};
+use crate::operator::event_time::AssignTime;
+use crate::operator::key_by::KeyBy;
+use crate::operator::per_tick::{Gather, PerTick};
+use crate::operator::union::Union;
+use crate::operator::{Class, Logic};
+use crate::sink::Sink;
+use crate::source::DeadLetter;
+use crate::time::{Disorder, EventTime, Tick};
+
+/// A stream in the order of its partitions, without event time yet: only here can event time be
+/// assigned.
+#[derive(Clone, Copy, Debug)]
+pub enum Raw {}
+
+/// A stream whose rows have an event time.
+#[derive(Clone, Copy, Debug)]
+pub enum Timed {}
+
+/// A stream that has no event time, and no partition order by which it could get one.
+#[derive(Clone, Copy, Debug)]
+pub enum Untimed {}
+
+/// A stream of rows of type `T`; `M` says what is known of their time: [`Raw`], [`Timed`] or
+/// [`Untimed`]. Handles are cheap to clone, and a stream may be used more than once.
+pub struct Stream<T, M> {
+    pub(crate) plan: SharedPlan,
+    pub(crate) port: PortRef,
+    types: PhantomData<fn() -> (T, M)>,
+}
+
+impl<T, M> Clone for Stream<T, M> {
+    fn clone(&self) -> Self {
+        Stream::new(self.plan.clone(), self.port)
+    }
+}
+
+/// What an operator is, apart from where it is added.
+pub(crate) struct Spec {
+    pub(crate) kind: &'static str,
+    pub(crate) params: String,
+    pub(crate) class: Class,
+    pub(crate) stateful: bool,
+    pub(crate) needs_order: bool,
+    pub(crate) outputs: Vec<OutPort>,
+    pub(crate) fault: Option<String>,
+}
+
+impl Spec {
+    pub(crate) fn stateless(kind: &'static str) -> Self {
+        Spec {
+            kind,
+            params: String::new(),
+            class: Class::Input,
+            stateful: false,
+            needs_order: false,
+            outputs: vec![OutPort::main()],
+            fault: None,
+        }
+    }
+}
+
+impl<T, M> Stream<T, M> {
+    pub(crate) fn new(plan: SharedPlan, port: PortRef) -> Self {
+        Stream { plan, port, types: PhantomData }
+    }
+
+    /// Adds an operator behind this stream and returns its node.
+    pub(crate) fn add(
+        &self,
+        id: Option<&str>,
+        spec: Spec,
+        inputs: Vec<PortRef>,
+        location: &'static Location<'static>,
+        factory: Factory,
+    ) -> usize {
+        let id = match id {
+            Some(id) => id.to_owned(),
+            None => self.plan.lock().derived_id(self.port, spec.kind),
+        };
+        self.plan.add(Node {
+            id: id.into(),
+            kind: spec.kind,
+            params: spec.params,
+            class: spec.class,
+            stateful: spec.stateful,
+            needs_order: spec.needs_order,
+            inputs,
+            outputs: spec.outputs,
+            body: Body::Operator(factory),
+            location,
+            fault: spec.fault,
+        })
+    }
+
+    /// Another output port of the same plan.
+    pub(crate) fn at<U, N>(&self, node: usize, port: usize) -> Stream<U, N> {
+        Stream::new(self.plan.clone(), PortRef { node, port })
+    }
+}
+
+fn factory<L: Logic + 'static>(make: impl Fn() -> L + Send + Sync + 'static) -> Factory {
+    Arc::new(move |_: &BuildCx<'_>| Ok(Box::new(make()) as Box<dyn Logic>))
+}
+
+impl<T: Data, M: 'static> Stream<T, M> {
+    #[track_caller]
+    fn element<U, L: Logic + 'static>(
+        &self,
+        kind: &'static str,
+        make: impl Fn() -> L + Send + Sync + 'static,
+    ) -> Stream<U, M> {
+        let inputs = vec![self.port];
+        let node = self.add(None, Spec::stateless(kind), inputs, Location::caller(), factory(make));
+        self.at(node, 0)
+    }
+
+    /// One row in, one row out.
+    #[track_caller]
+    pub fn map<U: Data>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> Stream<U, M> {
+        let f = Arc::new(f);
+        self.element("map", move || Map { f: f.clone(), types: PhantomData })
+    }
+
+    /// One row in, one row out, or an error, which stops the flow and names the row's partition
+    /// and position.
+    #[track_caller]
+    pub fn try_map<U: Data>(
+        &self,
+        f: impl Fn(T) -> Result<U, BoxError> + Send + Sync + 'static,
+    ) -> Stream<U, M> {
+        let f = Arc::new(f);
+        self.element("try_map", move || TryMap { f: f.clone(), types: PhantomData })
+    }
+
+    /// Keeps the rows that `f` accepts. The others count as filtered.
+    #[track_caller]
+    pub fn filter(&self, f: impl Fn(&T) -> bool + Send + Sync + 'static) -> Stream<T, M> {
+        let f = Arc::new(f);
+        self.element("filter", move || Split { f: f.clone(), types: PhantomData, both: false })
+    }
+
+    /// One row in, one row or none out.
+    #[track_caller]
+    pub fn filter_map<U: Data>(
+        &self,
+        f: impl Fn(T) -> Option<U> + Send + Sync + 'static,
+    ) -> Stream<U, M> {
+        let f = Arc::new(f);
+        self.element("filter_map", move || FlatMap { f: f.clone(), types: PhantomData })
+    }
+
+    /// One row in, any number out; all of them share the row's time.
+    #[track_caller]
+    pub fn flat_map<U: Data, I: IntoIterator<Item = U> + 'static>(
+        &self,
+        f: impl Fn(T) -> I + Send + Sync + 'static,
+    ) -> Stream<U, M> {
+        let f = Arc::new(f);
+        self.element("flat_map", move || FlatMap { f: f.clone(), types: PhantomData })
+    }
+
+    /// Looks at each row on its way.
+    #[track_caller]
+    pub fn inspect(&self, f: impl Fn(&T) + Send + Sync + 'static) -> Stream<T, M> {
+        let f = Arc::new(f);
+        self.element("inspect", move || Inspect { f: f.clone(), types: PhantomData })
+    }
+
+    /// Two streams: the rows that `f` accepts, and the others.
+    #[track_caller]
+    pub fn split(
+        &self,
+        f: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) -> (Stream<T, M>, Stream<T, M>) {
+        let f = Arc::new(f);
+        let others = OutPort { name: "others", ..OutPort::default() };
+        let spec = Spec { outputs: vec![OutPort::main(), others], ..Spec::stateless("split") };
+        let make = move || Split { f: f.clone(), types: PhantomData, both: true };
+        let node = self.add(None, spec, vec![self.port], Location::caller(), factory(make));
+        (self.at(node, 0), self.at(node, 1))
+    }
+
+    #[track_caller]
+    fn join_all<N>(&self, others: &[&Stream<T, M>]) -> Stream<T, N> {
+        let inputs = [self.port].into_iter().chain(others.iter().map(|s| s.port)).collect();
+        let make = factory(|| Union);
+        let node = self.add(None, Spec::stateless("union"), inputs, Location::caller(), make);
+        self.at(node, 0)
+    }
+
+    /// Calls `f` with everything that arrives in a tick, from all workers, gathered on one:
+    /// once per tick that has rows. Rows stand in order of arrival.
+    #[track_caller]
+    pub fn per_tick<U: Data, I: IntoIterator<Item = U> + 'static>(
+        &self,
+        id: &str,
+        f: impl Fn(Tick, Vec<T>) -> I + Send + Sync + 'static,
+    ) -> Stream<U, Untimed> {
+        let location = Location::caller();
+        let gather = Spec { outputs: vec![OutPort::exchange()], ..Spec::stateless("gather") };
+        let make = factory(|| Gather::<T> { types: PhantomData });
+        let gathered = self.add(None, gather, vec![self.port], location, make);
+        let f = Arc::new(f);
+        let make = factory(move || PerTick { f: f.clone(), rows: Vec::new(), types: PhantomData });
+        let spec = Spec { class: Class::Arrival, ..Spec::stateless("per_tick") };
+        let inputs = vec![PortRef { node: gathered, port: 0 }];
+        let node = self.add(Some(id), spec, inputs, location, make);
+        self.at(node, 0)
+    }
+
+    /// Sends the rows to a sink. `id` names it in errors, metrics and state.
+    #[track_caller]
+    pub fn sink(&self, id: &str, sink: impl Sink<T>) {
+        let params = sink.describe();
+        self.plan.add(Node {
+            id: id.into(),
+            kind: "sink",
+            params,
+            class: Class::Input,
+            stateful: false,
+            needs_order: false,
+            inputs: vec![self.port],
+            outputs: Vec::new(),
+            body: Body::Sink(Arc::new(TypedSink { sink: Box::new(sink) })),
+            location: Location::caller(),
+            fault: None,
+        });
+    }
+
+    #[track_caller]
+    fn keyed<K: KeyOf<T>>(&self, key_of: K) -> Keyed<T, K, M> {
+        let key_of = Arc::new(key_of);
+        let shared = key_of.clone();
+        let make: Factory = Arc::new(move |cx| {
+            let (key_of, workers) = (shared.clone(), cx.workers);
+            Ok(Box::new(KeyBy { key_of, workers, types: PhantomData }))
+        });
+        let spec = Spec { outputs: vec![OutPort::exchange()], ..Spec::stateless("key_by") };
+        let node = self.add(None, spec, vec![self.port], Location::caller(), make);
+        Keyed { stream: self.at(node, 0), key_of }
+    }
+
+    /// Groups rows by a key that is part of the row. The key is not cloned on the way.
+    #[track_caller]
+    pub fn key_by<K: Key, F>(&self, key: F) -> Keyed<T, Lent<K, F>, M>
+    where
+        F: Fn(&T) -> &K + Send + Sync + 'static,
+    {
+        self.keyed(Lent(key, PhantomData))
+    }
+
+    /// Groups rows by a key that is computed from the row. `key` must be a pure function.
+    #[track_caller]
+    pub fn key_with<K: Key, F>(&self, key: F) -> Keyed<T, Computed<F>, M>
+    where
+        F: Fn(&T) -> K + Send + Sync + 'static,
+    {
+        self.keyed(Computed(key))
+    }
+}
+
+impl<T: Data> Stream<T, Raw> {
+    /// Assigns an event time to each row, and with it a promise to each partition: see
+    /// [`Disorder`].
+    #[track_caller]
+    pub fn event_time(
+        &self,
+        time: impl Fn(&T) -> EventTime + Send + Sync + 'static,
+        disorder: Disorder<T>,
+    ) -> Stream<T, Timed> {
+        let spec = Spec {
+            params: disorder.to_string(),
+            stateful: true,
+            fault: disorder.check().err(),
+            ..Spec::stateless("event_time")
+        };
+        let extract = Arc::new(time);
+        let make: Factory = Arc::new(move |cx: &BuildCx<'_>| {
+            let mut logic = AssignTime {
+                extract: extract.clone(),
+                disorder: disorder.clone(),
+                restored: Default::default(),
+                partitions: Default::default(),
+                last_clock_micros: None,
+            };
+            // Partitions, not keys, decide which worker reads: look through all groups.
+            cx.store.scan(cx.id, 0..highwater_state::KEY_GROUPS, &mut |_, key, value| {
+                let state = highwater_state::decode(value)?;
+                logic.restored.insert(highwater_state::decode(key)?, state);
+                Ok(())
+            })?;
+            Ok(Box::new(logic) as Box<dyn Logic>)
+        });
+        let node = self.add(None, spec, vec![self.port], Location::caller(), make);
+        self.at(node, 0)
+    }
+
+    /// These rows and others, as they come.
+    #[track_caller]
+    pub fn union(&self, others: &[&Stream<T, Raw>]) -> Stream<T, Untimed> {
+        self.join_all(others)
+    }
+}
+
+impl<T: Data> Stream<T, Timed> {
+    /// These rows and others; the watermark is the minimum of all.
+    #[track_caller]
+    pub fn union(&self, others: &[&Stream<T, Timed>]) -> Stream<T, Timed> {
+        self.join_all(others)
+    }
+}
+
+impl<T: Data> Stream<T, Untimed> {
+    /// These rows and others, as they come.
+    #[track_caller]
+    pub fn union(&self, others: &[&Stream<T, Untimed>]) -> Stream<T, Untimed> {
+        self.join_all(others)
+    }
+}
+
+/// A source's stream, with its port of dead letters.
+pub struct SourceStream<T> {
+    rows: Stream<T, Raw>,
+    dead: Stream<DeadLetter, Untimed>,
+}
+
+impl<T> SourceStream<T> {
+    pub(crate) fn new(rows: Stream<T, Raw>, dead: Stream<DeadLetter, Untimed>) -> Self {
+        SourceStream { rows, dead }
+    }
+
+    /// Input that could not be decoded, if the source is told to send it here: see
+    /// [`Undecodable::DeadLetter`](crate::source::Undecodable::DeadLetter).
+    #[must_use]
+    pub fn dead_letters(&self) -> Stream<DeadLetter, Untimed> {
+        self.dead.clone()
+    }
+
+    /// Leaves dead letters unheard, for a reason that the plan prints.
+    #[must_use]
+    pub fn drop_dead_letters(&self, why: &str) -> Stream<T, Raw> {
+        drop_port(&self.dead, why);
+        self.rows.clone()
+    }
+}
+
+impl<T> Deref for SourceStream<T> {
+    type Target = Stream<T, Raw>;
+    fn deref(&self) -> &Stream<T, Raw> {
+        &self.rows
+    }
+}
+
+fn drop_port<T, M>(stream: &Stream<T, M>, why: &str) {
+    let PortRef { node, port } = stream.port;
+    let mut plan = stream.plan.lock();
+    if let Some(out) = plan.nodes.get_mut(node).and_then(|n| n.outputs.get_mut(port)) {
+        out.dropped = Some(why.to_owned());
+    }
+}
+
+/// The results of an operator, with its late port. The flow does not build unless the late port
+/// is consumed or dropped for a reason.
+pub struct WithLate<O, T> {
+    results: Stream<O, Timed>,
+    late: Stream<Late<T>, Untimed>,
+}
+
+impl<O, T> WithLate<O, T> {
+    pub(crate) fn new(results: Stream<O, Timed>, late: Stream<Late<T>, Untimed>) -> Self {
+        WithLate { results, late }
+    }
+
+    /// The events that came too late.
+    #[must_use]
+    pub fn late(&self) -> Stream<Late<T>, Untimed> {
+        self.late.clone()
+    }
+
+    /// Leaves late events unheard, for a reason that the plan prints. They are still counted.
+    pub fn drop_late(&self, why: &str) -> Stream<O, Timed> {
+        drop_port(&self.late, why);
+        self.results.clone()
+    }
+}
+
+impl<O, T> Deref for WithLate<O, T> {
+    type Target = Stream<O, Timed>;
+    fn deref(&self) -> &Stream<O, Timed> {
+        &self.results
+    }
+}
+
+/// Reads an operator's entries of this worker's key groups.
+pub(crate) fn restore_entries(
+    cx: &BuildCx<'_>,
+    mut restore: impl FnMut(&[u8], &[u8]) -> Result<(), highwater_state::Error>,
+) -> Result<(), Error> {
+    cx.store.scan(cx.id, cx.groups.clone(), &mut |_, key, value| restore(key, value))?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Highwater is an embeddable, event-time, stateful stream processor.
+//!
+//! A [`Flow`] reads partitioned [sources](source), assigns event time, closes windows by a
+//! watermark per partition, keeps keyed state, and writes to [sinks](sink) exactly once. All of
+//! it happens in discrete ticks, so that a killed flow goes on where it was, without a trace.
+//!
+//! The README has a first program; [`Flow`] has the smallest one; [`testing`] has the same
+//! engine for tests.
+
+mod aggregate;
+mod engine;
+mod error;
+mod event;
+mod flow;
+mod handle;
+mod keyed;
+mod metrics;
+mod operator;
+mod settings;
+pub mod sink;
+pub mod source;
+pub mod testing;
+mod tick;
+mod time;
+mod window;
+
+pub use aggregate::*;
+pub use error::{BoxError, Error, ErrorKind};
+pub use event::{Data, EventOrder, Late, LateReason, Partition, Stored};
+pub use flow::{
+    Flow, Keyed, Raw, SourceStream, Stream, Timed, Undeclared, Untimed, WindowKind, Windowed,
+    WithLate,
+};
+pub use handle::Handle;
+pub use keyed::{Computed, Key, KeyOf, Lent, Process, ProcessCx, Timer};
+pub use metrics::{Metrics, OperatorMetrics, PartitionMetrics, PartitionState, Percentiles};
+pub use operator::{Class, Counters};
+pub use settings::Settings;
+pub use tick::{CommittedOperator, CommittedPartition, LastCommit};
+pub use time::{
+    Disorder, EventTime, ParseTimeError, Span, Tick, Watermark, days, hours, micros, millis,
+    minutes, seconds,
+};
+pub use window::*;
+
+/// What most programs need, in one `use`.
+pub mod prelude {
+    pub use crate::sink::{Csv, JsonLines, Stdout};
+    pub use crate::source::{CsvFiles, JsonLinesFiles, Memory, Undecodable};
+    pub use crate::*;
+}

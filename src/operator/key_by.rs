@@ -1,0 +1,56 @@
+//! Routes each row to the worker that owns its key: the hash is computed once and carried.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use highwater_state::{group_of, hash_key, worker_of};
+
+use super::{Cx, Logic, RowGuard, typed};
+use crate::error::Error;
+use crate::event::{Batch, Data, Rows};
+use crate::keyed::KeyOf;
+
+pub(crate) struct KeyBy<T, K> {
+    pub(crate) key_of: Arc<K>,
+    pub(crate) workers: usize,
+    pub(crate) types: PhantomData<fn(T)>,
+}
+
+impl<T: Data, K: KeyOf<T>> Logic for KeyBy<T, K> {
+    fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
+        let mut batch = typed::<T>(rows)?;
+        cx.counters.events_in += batch.len() as u64;
+        cx.counters.used += batch.len() as u64;
+        let mut hashes = Vec::with_capacity(batch.len());
+        let mut guard = RowGuard::new(&batch.origin);
+        for row in &batch.rows {
+            hashes.push(self.key_of.with_key(row, hash_key));
+            guard.index += 1;
+        }
+        drop(guard);
+        batch.hashes = hashes;
+        if self.workers == 1 {
+            cx.send_to(0, 0, batch);
+        } else {
+            scatter(batch, self.workers, cx);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts a batch into one per worker; rows keep their order within each.
+fn scatter<T: Data>(mut batch: Batch<T>, workers: usize, cx: &mut Cx) {
+    let expected = batch.len() / workers + batch.len() / 8 + 8;
+    let mut kept: Vec<Vec<u32>> = (0..workers).map(|_| Vec::with_capacity(expected)).collect();
+    let mut rows: Vec<Vec<T>> = (0..workers).map(|_| Vec::with_capacity(expected)).collect();
+    for (index, row) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
+        let worker = worker_of(group_of(batch.hashes[index]), workers);
+        kept[worker].push(index as u32);
+        rows[worker].push(row);
+    }
+    for (worker, (rows, kept)) in rows.into_iter().zip(kept).enumerate() {
+        if !rows.is_empty() {
+            cx.send_to(0, worker, batch.select(rows, &kept));
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Operators: pure of timely, tokio, clocks and I/O. One operator, one file.
+//!
+//! An operator's [`Logic`] is handed whole batches of the lowest open tick, then the end of the
+//! tick. What it decides stands in its [`Cx`]; the engine acts on it.
+
+pub(crate) mod element;
+pub(crate) mod event_time;
+pub(crate) mod key_by;
+pub(crate) mod per_tick;
+pub(crate) mod process;
+pub(crate) mod running;
+pub(crate) mod session;
+pub(crate) mod sink;
+pub(crate) mod union;
+pub(crate) mod window;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use highwater_state::Changes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::event::{Batch, Data, Late, LateReason, Origin, Partition, Rows};
+use crate::sink::Chunk;
+use crate::time::{EventTime, Span, Summary, Tick, Watermark};
+use crate::window::Window;
+
+/// What a function of the input an operator's output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Class {
+    /// Of what the partitions contain.
+    Input,
+    /// Also of the order and the ticks in which events arrived.
+    Arrival,
+    /// Also of the clock, or of the outside world.
+    Clock,
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Class::Input => "Input",
+            Class::Arrival => "Arrival",
+            Class::Clock => "Clock",
+        })
+    }
+}
+
+/// Input events by what became of them: `in = used + late + dead + filtered + held`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Input events taken in.
+    pub events_in: u64,
+    /// Output events sent on, late ones and dead letters included.
+    pub events_out: u64,
+    /// Input events that took effect.
+    pub used: u64,
+    /// Input events that came too late.
+    pub late: u64,
+    /// Input that could not be decoded.
+    pub dead: u64,
+    /// Input events that were left out on purpose.
+    pub filtered: u64,
+    /// Input events that wait for the watermark.
+    pub held: u64,
+}
+
+impl Counters {
+    /// Adds what another worker or an earlier run counted.
+    pub(crate) fn add(&mut self, other: &Counters) {
+        self.events_in += other.events_in;
+        self.events_out += other.events_out;
+        self.used += other.used;
+        self.late += other.late;
+        self.dead += other.dead;
+        self.filtered += other.filtered;
+        self.held += other.held;
+    }
+
+    /// Whether every input event is accounted for.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.events_in == self.used + self.late + self.dead + self.filtered + self.held
+    }
+}
+
+/// What a source said about one partition in a tick, on its way to the `event_time` operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Not asked in this tick: neither silence nor news.
+    NotRead,
+    Read,
+    Finished,
+}
+
+/// What an operator sees of a tick, and what it wants done.
+pub(crate) struct Cx {
+    pub(crate) tick: Tick,
+    /// The tick's recorded clock reading, in µs.
+    pub(crate) clock_micros: i64,
+    /// The watermark at the end of the tick before: what arrives is judged against it.
+    pub(crate) before: Watermark,
+    /// The watermark at the end of this tick; as `before` until all input is in.
+    pub(crate) now: Watermark,
+    /// What the upstream source read in this tick; only set at the end of a tick, and only
+    /// before `event_time`.
+    pub(crate) readings: Option<Arc<[Reading]>>,
+    /// What the operator says downstream instead of its watermark.
+    pub(crate) summary: Option<Summary>,
+    /// The largest event time assigned upstream so far; only set at the end of a tick.
+    pub(crate) largest: Option<EventTime>,
+    /// When the operator wants a tick even without data, on the tick clock.
+    pub(crate) wake_at_micros: Option<i64>,
+    pub(crate) counters: Counters,
+    pub(crate) outbox: Vec<Parcel>,
+    pub(crate) chunks: Vec<Chunk>,
+    /// Which output ports anybody listens to.
+    pub(crate) listened: Vec<bool>,
+}
+
+/// Rows to be sent: from which port, to which worker.
+pub(crate) struct Parcel {
+    pub(crate) port: usize,
+    pub(crate) target: usize,
+    pub(crate) rows: Box<dyn Rows>,
+}
+
+impl Cx {
+    pub(crate) fn new(listened: Vec<bool>) -> Self {
+        Cx {
+            tick: Tick(0),
+            clock_micros: 0,
+            before: Watermark::Unknown,
+            now: Watermark::Unknown,
+            readings: None,
+            summary: None,
+            largest: None,
+            wake_at_micros: None,
+            counters: Counters::default(),
+            outbox: Vec::new(),
+            chunks: Vec::new(),
+            listened,
+        }
+    }
+
+    /// Sends a batch to the same worker.
+    pub(crate) fn send<T: Data>(&mut self, port: usize, batch: Batch<T>) {
+        self.send_to(port, 0, batch);
+    }
+
+    /// Sends a batch through an exchanging port. Empty batches go nowhere.
+    pub(crate) fn send_to<T: Data>(&mut self, port: usize, target: usize, batch: Batch<T>) {
+        if batch.len() == 0 {
+            return;
+        }
+        self.counters.events_out += batch.len() as u64;
+        if self.listened[port] {
+            self.outbox.push(Parcel { port, target, rows: Box::new(batch) });
+        }
+    }
+}
+
+/// The work of one operator on one worker.
+pub(crate) trait Logic {
+    /// Takes a batch of the lowest open tick in.
+    fn batch(&mut self, input: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error>;
+
+    /// All input of the tick is in, and `cx.now` is set.
+    fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Writes what changed since the last call: the tick that just ended is committed.
+    fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
+        let _ = changes;
+        Ok(())
+    }
+
+    /// The time of each partition, where the operator keeps it.
+    fn promises(&self) -> Vec<(Arc<Partition>, crate::time::TimeState)> {
+        Vec::new()
+    }
+
+    /// State entries now: keys, windows, timers, waiting events.
+    fn entries(&self) -> u64 {
+        0
+    }
+
+    /// Input events that wait for the watermark.
+    fn held(&self) -> u64 {
+        0
+    }
+}
+
+/// Remembers the type that a batch had when it was sent. The plan's types make a mismatch
+/// impossible, so it is an error of the engine.
+pub(crate) fn typed<T: Data>(rows: Box<dyn Rows>) -> Result<Batch<T>, Error> {
+    match rows.into_any().downcast::<Batch<T>>() {
+        Ok(batch) => Ok(*batch),
+        Err(_) => Err(Error::bug(format!("a batch is not of {}", std::any::type_name::<T>()))),
+    }
+}
+
+thread_local! {
+    static FAILED_ROW: RefCell<Option<(Arc<Partition>, u64)>> = const { RefCell::new(None) };
+}
+
+/// Knows which row user code is looking at, and says so if that code panics.
+pub(crate) struct RowGuard<'a> {
+    origin: &'a Origin,
+    pub(crate) index: usize,
+}
+
+impl<'a> RowGuard<'a> {
+    pub(crate) fn new(origin: &'a Origin) -> Self {
+        RowGuard { origin, index: 0 }
+    }
+}
+
+impl Drop for RowGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(partition) = self.origin.partition()
+            && let Some(position) = self.origin.position(self.index)
+        {
+            FAILED_ROW.set(Some((partition.clone(), position)));
+        }
+    }
+}
+
+/// The error of a panic in user code, with the row it was looking at.
+pub(crate) fn user_panic(payload: &(dyn std::any::Any + Send), operator: &str) -> Error {
+    let message = format!("it panicked: {}", crate::error::panic_message(payload));
+    let error = Error::new(ErrorKind::UserCode, message).in_operator(operator);
+    match FAILED_ROW.take() {
+        Some((partition, position)) => error.in_partition(&partition).at_position(position),
+        None => error,
+    }
+}
+
+/// The error of user code that returned one, with the row it was looking at.
+pub(crate) fn user_error(cause: crate::error::BoxError, origin: &Origin, index: usize) -> Error {
+    let mut error = Error::new(ErrorKind::UserCode, cause.to_string()).because(cause);
+    if let Some(partition) = origin.partition() {
+        error = error.in_partition(partition);
+    }
+    match origin.position(index) {
+        Some(position) => error.at_position(position),
+        None => error,
+    }
+}
+
+/// Judges the rows of one batch: which watermark, if any, decides whether a row is late.
+///
+/// On the way of on-time events this is one comparison per batch: the batch has no stragglers
+/// and its floor is not below the operator's watermark.
+pub(crate) struct Judge<'a> {
+    stragglers: std::slice::Iter<'a, crate::event::Straggler>,
+    next_straggler: u32,
+    /// Set only if rows of the batch may lie below the operator's watermark.
+    operator: Watermark,
+    behind: LateReason,
+}
+
+/// A bound that a row's window (or time) must not lie behind.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) watermark: Watermark,
+    pub(crate) reason: LateReason,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new<T>(batch: &'a Batch<T>, operator_before: Watermark) -> Self {
+        let mut stragglers = batch.stragglers.iter();
+        let next_straggler = stragglers.as_slice().first().map_or(u32::MAX, |s| s.index);
+        if next_straggler == u32::MAX {
+            stragglers = [].iter();
+        }
+        let operator =
+            if batch.floor < operator_before { operator_before } else { Watermark::Unknown };
+        Judge { stragglers, next_straggler, operator, behind: batch.behind }
+    }
+
+    /// No row of the batch can be late.
+    pub(crate) fn all_on_time(&self) -> bool {
+        self.next_straggler == u32::MAX && self.operator == Watermark::Unknown
+    }
+
+    /// The bounds for row `index`: its own promise first, then the operator's watermark. Must be
+    /// called with rising indexes.
+    pub(crate) fn bounds(&mut self, index: usize) -> [Bound; 2] {
+        let mut promise = Watermark::Unknown;
+        if self.next_straggler as usize == index
+            && let Some(straggler) = self.stragglers.next()
+        {
+            promise = Watermark::At(straggler.promise);
+            self.next_straggler = self.stragglers.as_slice().first().map_or(u32::MAX, |s| s.index);
+        }
+        [
+            Bound { watermark: promise, reason: LateReason::BrokePromise },
+            Bound { watermark: self.operator, reason: self.behind },
+        ]
+    }
+}
+
+/// The late rows of one batch, on their way to the late port.
+pub(crate) struct LateRows<T> {
+    rows: Vec<Late<T>>,
+}
+
+impl<T: Data> LateRows<T> {
+    pub(crate) fn new() -> Self {
+        LateRows { rows: Vec::new() }
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        row: T,
+        time: EventTime,
+        window: Option<Window>,
+        bound: Bound,
+        origin: &Origin,
+        index: usize,
+    ) {
+        let late_by = match bound.watermark {
+            Watermark::At(watermark) => watermark - time,
+            Watermark::Unknown => Span::ZERO,
+            Watermark::End => EventTime::MAX - time,
+        };
+        self.rows.push(Late {
+            row,
+            time,
+            window,
+            late_by,
+            reason: bound.reason,
+            partition: origin.partition().cloned(),
+            position: origin.position(index),
+        });
+    }
+
+    pub(crate) fn send(self, port: usize, cx: &mut Cx) {
+        cx.counters.late += self.rows.len() as u64;
+        if !self.rows.is_empty() {
+            cx.send(port, Batch::untimed(self.rows, Origin::Unordered));
+        }
+    }
+}

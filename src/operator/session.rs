@@ -1,0 +1,169 @@
+//! Sessions: per key, a small sorted list of windows that merge when they overlap.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use highwater_state::Changes;
+
+use super::window::{late_element, result_batch};
+use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
+use crate::aggregate::{Aggregate, Stamp};
+use crate::error::Error;
+use crate::event::{Batch, Data, ResultOrder, Rows};
+use crate::keyed::{KeyOf, Table, Tombstones, encode_entry_key};
+use crate::time::EventTime;
+use crate::window::{Session, SessionSet, Window, WindowResult};
+
+pub(crate) struct SessionAggregate<T, K: KeyOf<T>, A: Aggregate<T>> {
+    pub(crate) key_of: Arc<K>,
+    pub(crate) session: Session,
+    pub(crate) aggregate: Arc<A>,
+    /// The open sessions of each key; a key goes with its last session.
+    pub(crate) table: Table<K::Key, SessionSet<A::State>>,
+    /// When to look at which key: an entry is made when a session begins, and made anew at the
+    /// session's real end if it has grown by then. So an event that extends a session costs none.
+    pub(crate) due: BTreeMap<EventTime, Vec<(u64, K::Key)>>,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) ordered_by: Option<u32>,
+    pub(crate) types: PhantomData<fn(T)>,
+}
+
+impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
+    pub(crate) fn restore(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), highwater_state::Error> {
+        let key: K::Key = highwater_state::decode(key)?;
+        let sessions: SessionSet<A::State> = highwater_state::decode(value)?;
+        let hash = highwater_state::hash_key(&key);
+        for window in sessions.windows() {
+            self.due.entry(window.end).or_default().push((hash, key.clone()));
+        }
+        self.table.restore(key, sessions);
+        Ok(())
+    }
+
+    fn add(&mut self, batch: &Batch<T>, index: usize) {
+        let Self { key_of, session, aggregate, table, due, .. } = self;
+        let (row, time, hash) = (&batch.rows[index], batch.times[index], batch.hashes[index]);
+        let stamp = || Stamp { time, order: batch.origin.order(index) };
+        key_of.with_key(row, |key| {
+            let sessions = table.update(hash, key, SessionSet::default);
+            let before = sessions.len();
+            let window = sessions.insert(
+                time,
+                session.gap(),
+                || aggregate.init(),
+                |state| aggregate.add(state, row, &stamp),
+                |into, from| aggregate.merge(into, from),
+            );
+            if sessions.len() > before {
+                due.entry(window.end).or_default().push((hash, key.clone()));
+            }
+        });
+    }
+
+    /// Closes what is due of one key, and asks to look again where a session has grown.
+    fn close(
+        &mut self,
+        hash: u64,
+        key: &K::Key,
+        closed: &mut BTreeMap<Window, Vec<(K::Key, A::State)>>,
+        cx: &Cx,
+    ) -> Result<(), Error> {
+        let Some(sessions) = self.table.get(hash, key) else { return Ok(()) };
+        if !sessions.windows().any(|window| window.is_closed_by(cx.now)) {
+            return Ok(());
+        }
+        let Some(sessions) = self.table.get_mut(hash, key) else { return Ok(()) };
+        sessions.close(cx.now, |window, state| {
+            closed.entry(window).or_default().push((key.clone(), state));
+        });
+        if sessions.is_empty() {
+            self.table.remove(&[], hash, key, &mut self.tombstones)?;
+        }
+        Ok(())
+    }
+
+    fn look_again(&mut self, hash: u64, key: K::Key) {
+        if let Some(sessions) = self.table.get(hash, &key) {
+            for window in sessions.windows() {
+                let at_end = self.due.entry(window.end).or_default();
+                if !at_end.iter().any(|(h, k)| *h == hash && *k == key) {
+                    at_end.push((hash, key.clone()));
+                }
+            }
+        }
+    }
+}
+
+impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> {
+    fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
+        let batch = typed::<T>(rows)?;
+        cx.counters.events_in += batch.len() as u64;
+        let mut judge = Judge::new(&batch, cx.before);
+        let on_time = judge.all_on_time();
+        let mut late = LateRows::new();
+        let mut guard = RowGuard::new(&batch.origin);
+        for index in 0..batch.len() {
+            guard.index = index;
+            let time = batch.times[index];
+            let bound = if on_time { None } else { late_element(judge.bounds(index), time) };
+            match bound {
+                None => {
+                    cx.counters.used += 1;
+                    self.add(&batch, index);
+                }
+                Some(bound) => {
+                    late.push(batch.rows[index].clone(), time, None, bound, &batch.origin, index);
+                }
+            }
+        }
+        drop(guard);
+        late.send(1, cx);
+        Ok(())
+    }
+
+    fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
+        let mut closed = BTreeMap::new();
+        while let Some(entry) = self.due.first_entry() {
+            let probe = Window { start: EventTime::MIN, end: *entry.key() };
+            if !probe.is_closed_by(cx.now) {
+                break;
+            }
+            for (hash, key) in entry.remove() {
+                self.close(hash, &key, &mut closed, cx)?;
+                self.look_again(hash, key);
+            }
+        }
+        // Sessions of many keys end at many times: fire in order of end, a batch per window.
+        let mut by_end: Vec<_> = closed.into_iter().collect();
+        by_end.sort_by_key(|(window, _)| (window.end, window.start));
+        for (window, results) in by_end {
+            let mut orders = Vec::new();
+            let mut rows = Vec::with_capacity(results.len());
+            for (key, state) in results {
+                if self.ordered_by.is_some() {
+                    let mut bytes = Vec::new();
+                    encode_entry_key(&[], &key, &mut bytes)?;
+                    orders.push(ResultOrder { key: bytes, start: window.start, sequence: 0 });
+                }
+                rows.push(WindowResult { key, window, value: self.aggregate.finish(state) });
+            }
+            cx.send(0, result_batch(rows, window, self.ordered_by, orders, cx));
+        }
+        Ok(())
+    }
+
+    fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
+        self.tombstones.capture(changes)?;
+        self.table
+            .capture(&[], changes, |sessions, bytes| highwater_state::encode_into(sessions, bytes))
+    }
+
+    fn entries(&self) -> u64 {
+        self.table.len() as u64
+    }
+}

@@ -1,0 +1,119 @@
+//! The settings: data with defaults that are right for most.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How a flow is run. Everything has a default but the place of the state.
+///
+/// ```
+/// use std::time::Duration;
+/// use highwater::Settings;
+/// let settings = Settings::at("state").workers(2).commit_interval(Duration::from_millis(50));
+/// assert_eq!(settings.tick_max_events, 65_536);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The directory of the durable state. `None`: state lives in memory and dies with the
+    /// process.
+    #[serde(default)]
+    pub state: Option<PathBuf>,
+    /// Worker threads. Default: one per available core.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+    /// The least time between two commits. Default: 100 ms.
+    #[serde(default = "default_commit_interval")]
+    pub commit_interval: Duration,
+    /// The most events that one tick reads, over all sources. Default: 65,536.
+    #[serde(default = "default_tick_max_events")]
+    pub tick_max_events: usize,
+    /// The most bytes of rows that one tick reads per source, counted by the size of the row
+    /// type itself, without what rows point to. Default: 64 MiB.
+    #[serde(default = "default_tick_max_bytes")]
+    pub tick_max_bytes: usize,
+    /// How many ticks may be open at once. Default: 2.
+    #[serde(default = "default_ticks_in_flight")]
+    pub ticks_in_flight: usize,
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn default_commit_interval() -> Duration {
+    Duration::from_millis(100)
+}
+
+fn default_tick_max_events() -> usize {
+    65_536
+}
+
+fn default_tick_max_bytes() -> usize {
+    64 << 20
+}
+
+fn default_ticks_in_flight() -> usize {
+    2
+}
+
+impl Settings {
+    /// Durable state in a directory, which is made if need be.
+    #[must_use]
+    pub fn at(state: impl Into<PathBuf>) -> Self {
+        Settings { state: Some(state.into()), ..Self::in_memory() }
+    }
+
+    /// State in memory: for tests, and for flows that may start anew.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Settings {
+            state: None,
+            workers: default_workers(),
+            commit_interval: default_commit_interval(),
+            tick_max_events: default_tick_max_events(),
+            tick_max_bytes: default_tick_max_bytes(),
+            ticks_in_flight: default_ticks_in_flight(),
+        }
+    }
+
+    /// Sets the number of worker threads.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Sets the least time between two commits.
+    #[must_use]
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.commit_interval = interval;
+        self
+    }
+
+    /// Sets the most events that one tick reads.
+    #[must_use]
+    pub fn tick_max_events(mut self, events: usize) -> Self {
+        self.tick_max_events = events;
+        self
+    }
+
+    /// Refuses values that cannot work.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let least_one = [
+            ("workers", self.workers),
+            ("tick_max_events", self.tick_max_events),
+            ("tick_max_bytes", self.tick_max_bytes),
+            ("ticks_in_flight", self.ticks_in_flight),
+        ];
+        match least_one.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("the setting `{name}` is 0, and must be at least 1")),
+            None if self.workers > usize::from(highwater_state::KEY_GROUPS) => {
+                Err(format!("{} workers are more than there are key groups", self.workers))
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Where results go.
+//!
+//! A sink has two halves: an [`Encoder`] per worker, on the worker's thread, turns rows into
+//! chunks; one [`SinkWriter`], on the thread that commits, makes them visible.
+
+mod channel;
+mod csv;
+mod files;
+mod json_lines;
+mod stdout;
+
+use std::any::Any;
+use std::fmt;
+
+pub use channel::{Received, channel};
+pub use csv::Csv;
+pub use json_lines::JsonLines;
+pub use stdout::Stdout;
+
+use crate::error::{BoxError, Error};
+use crate::event::Data;
+use crate::time::{EventTime, Tick};
+
+/// What a sink promises about each result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Guarantee {
+    /// Visible once, or not at all while its input is lost between commits.
+    AtMostOnce,
+    /// Visible once or, after a crash, again.
+    AtLeastOnce,
+    /// Visible exactly once, as soon as the commit that holds it is durable.
+    ExactlyOnce,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Guarantee::AtMostOnce => "at most once",
+            Guarantee::AtLeastOnce => "at least once",
+            Guarantee::ExactlyOnce => "exactly once",
+        })
+    }
+}
+
+/// Output of one worker and tick on its way to the writer.
+pub type Chunk = Box<dyn Any + Send>;
+
+/// A destination for rows of type `T`.
+pub trait Sink<T: Data>: Send + Sync + 'static {
+    /// How the plan prints the sink.
+    fn describe(&self) -> String;
+
+    /// What the sink promises.
+    fn guarantee(&self) -> Guarantee;
+
+    /// An encoder for one worker.
+    fn encoder(&self) -> Box<dyn Encoder<T>>;
+
+    /// Opens the writer. `token` is what [`SinkWriter::stage`] returned in the last commit, or
+    /// `None` where there has been none: the writer finishes or removes what a crash left.
+    ///
+    /// # Errors
+    /// Where the destination cannot be used.
+    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error>;
+}
+
+/// Turns rows into chunks, on a worker's thread.
+pub trait Encoder<T> {
+    /// Takes rows in. `times` is as long as `rows`, or empty where there is no event time.
+    ///
+    /// # Errors
+    /// A row that cannot be encoded stops the flow.
+    fn encode(&mut self, rows: Vec<T>, times: &[EventTime]) -> Result<(), BoxError>;
+
+    /// What has been taken in since the last call; `None` if nothing.
+    fn take(&mut self) -> Option<Chunk>;
+}
+
+/// What a commit is, to a sink.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitInfo {
+    /// The last tick that the commit covers.
+    pub tick: Tick,
+    /// The tick clock in microseconds since the Unix epoch.
+    pub clock_micros: i64,
+    /// Whether the flow stops after this commit.
+    pub last: bool,
+}
+
+/// Makes output visible, on the thread that commits. All calls come in this order: any number of
+/// `write`, `stage`, then, when the commit is durable, `publish`.
+pub trait SinkWriter: Send {
+    /// Output of a sealed tick, not yet covered by a commit.
+    ///
+    /// # Errors
+    /// Stops the flow.
+    fn write(&mut self, tick: Tick, chunk: Chunk) -> Result<(), Error>;
+
+    /// Makes everything written durable without making it visible, and returns what a writer
+    /// needs to know after a crash. The token is part of the commit.
+    ///
+    /// # Errors
+    /// Stops the flow; the commit does not take place.
+    fn stage(&mut self, commit: &CommitInfo) -> Result<Vec<u8>, Error> {
+        let _ = commit;
+        Ok(Vec::new())
+    }
+
+    /// The commit is durable: makes visible what was staged for it.
+    ///
+    /// # Errors
+    /// Stops the flow; a restart finishes what was left.
+    fn publish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}

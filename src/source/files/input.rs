@@ -1,0 +1,167 @@
+//! The bytes of a file: decompressed, from any position, and known again.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::Error;
+use crate::source::Resume;
+
+/// How much is read from a file at once.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The longest record: beyond it a quote was not closed, or a line end is missing.
+pub(super) const RECORD_LIMIT_BYTES: usize = 16 * 1024 * 1024;
+
+/// By how much of its head a file is known again.
+const HEAD_BYTES: u64 = 64 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+/// A file, compressed or not.
+#[derive(Clone, Debug)]
+pub(super) struct InputFile {
+    path: String,
+    packing: Packing,
+}
+
+pub(super) type Bytes = Box<dyn Read + Send>;
+
+impl InputFile {
+    pub(super) fn new(path: &str) -> Self {
+        let lower = path.to_ascii_lowercase();
+        let packing = if lower.ends_with(".gz") {
+            Packing::Gzip
+        } else if lower.ends_with(".zst") {
+            Packing::Zstd
+        } else {
+            Packing::Plain
+        };
+        InputFile { path: path.to_owned(), packing }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn open(&self) -> Result<File, Error> {
+        File::open(&self.path).map_err(|e| Error::io(format!("cannot open `{}`", self.path), e))
+    }
+
+    /// The file's check, after it was compared with the one of the last run, if there is one.
+    pub(super) fn check(&self, resume: &Resume) -> Result<String, Error> {
+        let file = self.open()?;
+        if resume.check.is_empty() {
+            let size = file.metadata().map_err(|e| self.read_error(e))?.len();
+            return self.head(file, size.min(HEAD_BYTES)).map(|(_, check)| check);
+        }
+        let size = resume.check.split_once(':').and_then(|(size, _)| size.parse().ok());
+        let Some(size) = size.filter(|&size| size <= HEAD_BYTES) else {
+            let check = &resume.check;
+            return Err(Error::state(format!("`{check}` is no check of a file's head")));
+        };
+        let (found, check) = self.head(file, size)?;
+        if found < size {
+            return Err(self.replaced(&format!("it has {found} bytes, and had at least {size}")));
+        }
+        if check != resume.check {
+            return Err(self.replaced(&format!("its first {size} bytes are others")));
+        }
+        Ok(check)
+    }
+
+    /// How many of the first `size` bytes there are, and the check over them.
+    fn head(&self, file: File, size: u64) -> Result<(u64, String), Error> {
+        let mut head = Vec::new();
+        file.take(size).read_to_end(&mut head).map_err(|e| self.read_error(e))?;
+        Ok((head.len() as u64, format!("{}:{:016x}", head.len(), xxh3_64(&head))))
+    }
+
+    fn replaced(&self, why: &str) -> Error {
+        Error::input(format!("`{}` is not the file that was read before: {why}", self.path))
+    }
+
+    /// The decompressed bytes from a position on.
+    pub(super) fn bytes_from(&self, position: u64) -> Result<Bytes, Error> {
+        let mut file = self.open()?;
+        let read_error = |e| self.read_error(e);
+        let mut bytes: Bytes = match self.packing {
+            Packing::Plain => {
+                let size = file.metadata().map_err(read_error)?.len();
+                if size < position {
+                    return Err(self.ends_before(size, position));
+                }
+                file.seek(SeekFrom::Start(position)).map_err(read_error)?;
+                return Ok(Box::new(file));
+            }
+            Packing::Gzip => {
+                let file = BufReader::with_capacity(CHUNK_BYTES, file);
+                Box::new(flate2::bufread::MultiGzDecoder::new(file))
+            }
+            Packing::Zstd => Box::new(zstd::Decoder::new(file).map_err(read_error)?),
+        };
+        let skipped = io::copy(&mut bytes.by_ref().take(position), &mut io::sink());
+        match skipped.map_err(read_error)? {
+            skipped if skipped < position => Err(self.ends_before(skipped, position)),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn ends_before(&self, size: u64, position: u64) -> Error {
+        self.replaced(&format!("it ends at {size}, and was read up to {position}"))
+    }
+
+    /// How many line ends stand before a position. Reads all that, so it is for errors only.
+    pub(super) fn lines_before(&self, position: u64) -> Result<u64, Error> {
+        let mut bytes = BufReader::with_capacity(CHUNK_BYTES, self.bytes_from(0)?.take(position));
+        let mut lines = 0;
+        loop {
+            let chunk = bytes.fill_buf().map_err(|e| self.read_error(e))?;
+            if chunk.is_empty() {
+                return Ok(lines);
+            }
+            lines += chunk.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            let read = chunk.len();
+            bytes.consume(read);
+        }
+    }
+
+    /// An error of the operating system is one of the machine; any other comes from the decoder.
+    pub(super) fn read_error(&self, error: io::Error) -> Error {
+        let path = &self.path;
+        if error.raw_os_error().is_none() && self.packing != Packing::Plain {
+            let what = format!("`{path}` is truncated or damaged: it cannot be decompressed");
+            return Error::input(what).because(error);
+        }
+        Error::io(format!("cannot read `{path}`"), error)
+    }
+}
+
+/// Line numbers for errors: those before the place where reading began are counted only when
+/// the first error asks for them.
+#[derive(Debug)]
+pub(super) struct LineNumbers {
+    began_at: u64,
+    before: Option<u64>,
+}
+
+impl LineNumbers {
+    pub(super) fn from(began_at: u64) -> Self {
+        LineNumbers { began_at, before: None }
+    }
+
+    /// The number in the file of line `line` since reading began, both from 1.
+    pub(super) fn in_file(&mut self, file: &InputFile, line: u64) -> Result<u64, Error> {
+        let before = match self.before {
+            Some(before) => before,
+            None => *self.before.insert(file.lines_before(self.began_at)?),
+        };
+        Ok(before + line)
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of flows: the real engine on one thread, with a clock and ticks moved by hand.
+
+mod driver;
+mod pushed;
+
+pub use driver::TestDriver;
+pub use pushed::Pushed;

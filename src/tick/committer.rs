@@ -1,0 +1,76 @@
+//! Makes commits: stages the sinks' output, writes the record and the changes in one atomic
+//! step, and only then lets the sinks make their output visible.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_state::{Changes, Commit, Store};
+
+use super::TickRecord;
+use crate::error::{Error, ErrorKind, panic_message};
+use crate::sink::{Chunk, CommitInfo, SinkWriter};
+use crate::time::Tick;
+
+/// One commit to be made: every part of it is of sealed ticks.
+pub(crate) struct CommitJob {
+    pub(crate) record: TickRecord,
+    pub(crate) changes: Vec<Changes>,
+    pub(crate) last: bool,
+}
+
+/// A commit that is durable and visible.
+pub(crate) struct CommitDone {
+    pub(crate) tick: Tick,
+    pub(crate) last: bool,
+}
+
+pub(crate) struct Committer {
+    store: Arc<dyn Store>,
+    /// By sink id.
+    sinks: BTreeMap<String, Box<dyn SinkWriter>>,
+}
+
+impl Committer {
+    pub(crate) fn new(store: Arc<dyn Store>, sinks: BTreeMap<String, Box<dyn SinkWriter>>) -> Self {
+        Committer { store, sinks }
+    }
+
+    /// Hands a sealed tick's output to a sink.
+    pub(crate) fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error> {
+        match self.sinks.get_mut(sink) {
+            Some(writer) => guarded(sink, || writer.write(tick, chunk)),
+            None => Err(Error::bug(format!("output for `{sink}`, which is no sink"))),
+        }
+    }
+
+    /// Makes one commit. After an error the flow must stop: what happened is only known by
+    /// opening the store again.
+    pub(crate) fn commit(&mut self, mut job: CommitJob) -> Result<CommitDone, Error> {
+        let info = CommitInfo {
+            tick: job.record.tick,
+            clock_micros: job.record.clock_micros,
+            last: job.last,
+        };
+        for (id, writer) in &mut self.sinks {
+            let token = guarded(id, || writer.stage(&info))?;
+            job.record.sinks.insert(id.clone(), token);
+        }
+        let record = job.record.encode()?;
+        self.store.commit(&Commit { record, changes: job.changes })?;
+        // IMPORTANT: nothing becomes visible before the line above has returned.
+        for (id, writer) in &mut self.sinks {
+            guarded(id, || writer.publish())?;
+        }
+        Ok(CommitDone { tick: job.record.tick, last: job.last })
+    }
+}
+
+/// Calls into a sink: what it returns or panics with is attributed to it.
+fn guarded<R>(id: &str, f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
+        .unwrap_or_else(|panic| {
+            let message = format!("it panicked: {}", panic_message(&*panic));
+            Err(Error::new(ErrorKind::UserCode, message))
+        })
+        .map_err(|error| error.in_operator(id))
+}

@@ -1,0 +1,92 @@
+//! The only file that knows bincode: values and sealed records.
+//!
+//! bincode 2.0.1 is its last working release; it stays behind these four functions.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::Error;
+
+/// Fixed-width little-endian integers: a canonical encoding, fit for keys.
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_fixed_int_encoding()
+}
+
+/// Appends the encoding of `value` to `bytes`.
+///
+/// # Errors
+/// Where the type's own `Serialize` fails.
+#[inline]
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    bincode::serde::encode_into_std_write(value, bytes, config())
+        .map(|_| ())
+        .map_err(|e| Error::Encode(e.to_string()))
+}
+
+/// Decodes a value that fills `bytes` exactly. Lengths are limited by the input: serde's
+/// collections grow as elements are read, never ahead of them.
+///
+/// # Errors
+/// Where the bytes do not hold such a value, or hold more.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let (value, read) = bincode::serde::decode_from_slice(bytes, config())
+        .map_err(|e| Error::Corrupt(e.to_string()))?;
+    if read != bytes.len() {
+        return Err(Error::Corrupt(format!("{} bytes too many", bytes.len() - read)));
+    }
+    Ok(value)
+}
+
+const MAGIC: &[u8; 4] = b"HWR1";
+const HEAD: usize = 12;
+
+/// A value in an envelope: magic and version (4 bytes), checksum of the rest (8), the encoding.
+///
+/// # Errors
+/// Where the type's own `Serialize` fails.
+pub fn encode_sealed<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; HEAD];
+    encode_into(value, &mut bytes)?;
+    let checksum = xxh3_64(&bytes[HEAD..]).to_le_bytes();
+    bytes[..4].copy_from_slice(MAGIC);
+    bytes[4..HEAD].copy_from_slice(&checksum);
+    Ok(bytes)
+}
+
+/// Opens an envelope: nothing is decoded before the checksum has been verified.
+///
+/// # Errors
+/// Where the envelope is damaged, of another version, or holds another type.
+pub fn decode_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    if bytes.len() < HEAD || &bytes[..4] != MAGIC {
+        return Err(Error::Corrupt("not a record of this version of highwater".into()));
+    }
+    if xxh3_64(&bytes[HEAD..]).to_le_bytes() != bytes[4..HEAD] {
+        return Err(Error::Corrupt("the checksum of a record does not match".into()));
+    }
+    decode(&bytes[HEAD..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_record_with_any_bit_flipped_is_refused() {
+        let sealed = encode_sealed(&(7u64, "abc".to_owned())).unwrap();
+        assert_eq!(decode_sealed::<(u64, String)>(&sealed).unwrap(), (7, "abc".to_owned()));
+        for bit in 0..sealed.len() * 8 {
+            let mut damaged = sealed.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_sealed::<(u64, String)>(&damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_input_is_an_error_and_no_allocation() {
+        let bytes = u64::MAX.to_le_bytes();
+        assert!(decode::<Vec<u8>>(&bytes).is_err());
+        assert!(decode::<String>(&bytes).is_err());
+    }
+}

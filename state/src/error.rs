@@ -1,0 +1,27 @@
+use std::path::PathBuf;
+
+/// What can go wrong with a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The directory cannot be used.
+    #[error("cannot use the state directory {path}: {message}")]
+    Io {
+        /// The state directory.
+        path: PathBuf,
+        /// What the system said.
+        message: String,
+    },
+    /// Another process (or another flow of this one) has the directory open.
+    #[error("the state directory {path} is in use by another process")]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// Bytes are not what was written.
+    #[error("damaged or foreign state: {0}")]
+    Corrupt(String),
+    /// A value cannot be encoded.
+    #[error("cannot encode a value: {0}")]
+    Encode(String),
+}

@@ -1,0 +1,69 @@
+//! The reference store: a sorted map behind a lock.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{Commit, Error, KeyGroup, Store};
+
+type EntryKey = (String, KeyGroup, Vec<u8>);
+
+/// A store in memory: lost with the process, and the reference for the others.
+#[derive(Debug, Default)]
+pub struct MemStore {
+    contents: Mutex<Contents>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    record: Option<Vec<u8>>,
+    entries: BTreeMap<EntryKey, Vec<u8>>,
+}
+
+impl MemStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        // A commit below changes the contents in steps that cannot panic halfway.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemStore {
+    fn record(&self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.lock().record.clone())
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<(), Error> {
+        let mut contents = self.lock();
+        for changes in &commit.changes {
+            for (group, key, value) in changes.iter() {
+                let key = (changes.operator().to_string(), group, key.to_vec());
+                match value {
+                    Some(value) => contents.entries.insert(key, value.to_vec()),
+                    None => contents.entries.remove(&key),
+                };
+            }
+        }
+        contents.record = Some(commit.record.clone());
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        operator: &str,
+        groups: Range<KeyGroup>,
+        visit: &mut dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let from = (operator.to_owned(), groups.start, Vec::new());
+        let to = (operator.to_owned(), groups.end, Vec::new());
+        for ((_, group, key), value) in self.lock().entries.range(from..to) {
+            visit(*group, key, value)?;
+        }
+        Ok(())
+    }
+}
