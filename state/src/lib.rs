@@ -16,4 +16,4 @@ pub use error::Error;
 pub use key::{KEY_GROUPS, KeyGroup, group_of, groups_of_worker, hash_bytes, hash_key, worker_of};
 pub use mem::MemStore;
 pub use rocks::RocksStore;
-pub use store::{Changes, Commit, Store};
+pub use store::{Changes, Commit, Store, Visit};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::store::Visit;
 use crate::{Commit, Error, KeyGroup, Store};
 
 type EntryKey = (String, KeyGroup, Vec<u8>);
@@ -57,7 +58,7 @@ impl Store for MemStore {
         &self,
         operator: &str,
         groups: Range<KeyGroup>,
-        visit: &mut dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<(), Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
         let from = (operator.to_owned(), groups.start, Vec::new());
         let to = (operator.to_owned(), groups.end, Vec::new());

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::store::Visit;
 use crate::{Commit, Error, KeyGroup, Store};
 
 const RECORD: &[u8] = b"r";
@@ -114,7 +115,7 @@ impl Store for RocksStore {
         &self,
         operator: &str,
         groups: Range<KeyGroup>,
-        visit: &mut dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<(), Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
         let operator_prefix = prefix(operator);
         let mut from = operator_prefix.clone();

@@ -91,6 +91,9 @@ pub struct Commit {
     pub changes: Vec<Changes>,
 }
 
+/// Takes one entry: its group, key and value.
+pub type Visit<'a> = dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<(), Error> + 'a;
+
 /// Entries per operator and key group, and one record; all changed together or not at all.
 pub trait Store: Send + Sync {
     /// The record of the last commit, if there has been one.
@@ -114,6 +117,6 @@ pub trait Store: Send + Sync {
         &self,
         operator: &str,
         groups: Range<KeyGroup>,
-        visit: &mut dyn FnMut(KeyGroup, &[u8], &[u8]) -> Result<(), Error>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Error>;
 }
