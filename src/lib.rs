@@ -28,8 +28,8 @@ pub use aggregate::*;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Data, EventOrder, Late, LateReason, Partition, Stored};
 pub use flow::{
-    Flow, Keyed, Raw, SourceStream, Stream, Timed, Undeclared, Untimed, WindowKind, Windowed,
-    WithLate,
+    Flow, Keyed, Raw, RunningStream, SourceStream, Stream, Timed, Undeclared, Untimed, WindowKind,
+    Windowed, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{Computed, Key, KeyOf, Lent, Process, ProcessCx, Timer};

@@ -188,8 +188,10 @@ fn wire<'s>(
 /// only a real fan-out copies rows.
 struct Streams<'s, 'p> {
     plan: &'p Plan,
-    waiting: RefCell<Vec<(PortRef, Vec<Stream<'s, u64, Parcel>>)>>,
+    waiting: RefCell<Vec<(PortRef, Copies<'s>)>>,
 }
+
+type Copies<'s> = Vec<Stream<'s, u64, Parcel>>;
 
 impl<'s, 'p> Streams<'s, 'p> {
     fn new(plan: &'p Plan) -> Self {

@@ -43,7 +43,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// Assigns rows to windows, to be aggregated. `id` names the operator in errors, metrics and
     /// state.
     #[track_caller]
-    #[must_use]
     pub fn window<W: WindowKind>(&self, id: &str, windows: W) -> Windowed<T, K, W> {
         Windowed { keyed: self.clone(), id: id.to_owned(), windows, location: Location::caller() }
     }
@@ -51,7 +50,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// A process function in event-time order: accepted events wait until the watermark passes
     /// them, then events and timers come in order of time, a timer before an event of equal time.
     #[track_caller]
-    #[must_use]
     pub fn process<P: Process<K::Key, T>>(
         &self,
         id: &str,
@@ -67,7 +65,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// A process function that acts at once, in order of arrival; timers fire at the end of the
     /// tick in which the watermark passes them.
     #[track_caller]
-    #[must_use]
     pub fn process_on_arrival<P: Process<K::Key, T>>(
         &self,
         id: &str,
@@ -108,12 +105,11 @@ impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
     /// A running aggregate: in each tick, the new value of every key that changed. In order of
     /// arrival, without event time; nothing is late.
     #[track_caller]
-    #[must_use]
     pub fn running<A: Aggregate<T>>(
         &self,
         id: &str,
         aggregate: A,
-    ) -> Undeclared<Stream<(K::Key, A::Output), Untimed>>
+    ) -> Undeclared<RunningStream<T, K, A>>
     where
         A::State: Clone,
     {
@@ -140,6 +136,10 @@ impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
         Undeclared { stream: self.stream.at(node, 0) }
     }
 }
+
+/// Keys and the new values of their running aggregates.
+pub type RunningStream<T, K, A> =
+    Stream<(<K as KeyOf<T>>::Key, <A as Aggregate<T>>::Output), Untimed>;
 
 /// An operator whose state may grow without bound: the program must say that it may.
 #[must_use = "say `.unbounded()`: the state of this operator is kept for every key for ever"]

@@ -9,7 +9,7 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use erased::{AnyReader, AnySource};
-pub use keyed::{Keyed, Undeclared, WindowKind, Windowed};
+pub use keyed::{Keyed, RunningStream, Undeclared, WindowKind, Windowed};
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Signature};
 pub use stream::{Raw, SourceStream, Stream, Timed, Untimed, WithLate};
 

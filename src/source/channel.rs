@@ -215,13 +215,12 @@ impl Receipt {
     pub async fn durable(self) -> Result<(), Error> {
         let mut progress = self.shared.progress.subscribe();
         let settled = progress.wait_for(|progress| progress.fate(self.index).is_some()).await;
-        match settled.map(|progress| progress.fate(self.index)) {
-            Ok(Some(true)) => Ok(()),
-            _ => {
-                let error = "the flow stopped before the event was known to be durable";
-                Err(Error::new(ErrorKind::Io, error))
-            }
+        let fate = settled.ok().and_then(|progress| progress.fate(self.index));
+        if fate == Some(true) {
+            return Ok(());
         }
+        let error = "the flow stopped before the event was known to be durable";
+        Err(Error::new(ErrorKind::Io, error))
     }
 }
 

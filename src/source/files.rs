@@ -25,7 +25,8 @@ use crate::event::Data;
 /// A row with another number of fields than the header, with a value of the wrong type or with
 /// invalid UTF-8 is treated as [`undecodable`](CsvFiles::undecodable) says. These always stop the
 /// flow: a missing header row or column, a row of over 16 MiB (an open quote swallows all that
-/// follows it), and a file that is damaged, unreadable or not the one that was read before.
+/// follows it), and a file that is damaged, unreadable or not the one that was read before. (Damage
+/// in a `.zst` file that was written without checksums may pass for other rows.)
 ///
 /// ```
 /// use highwater::source::{CsvFiles, Fetched, ReadState, Resume, Source};
@@ -61,7 +62,8 @@ pub struct CsvFiles<T> {
 ///
 /// A line that is not valid JSON, not a `T` or not valid UTF-8 is treated as
 /// [`undecodable`](JsonLinesFiles::undecodable) says. These always stop the flow: a line of over
-/// 16 MiB, and a file that is damaged, unreadable or not the one that was read before.
+/// 16 MiB, and a file that is damaged, unreadable or not the one that was read before. (Damage in a
+/// `.zst` file that was written without checksums may pass for other rows.)
 ///
 /// ```
 /// use highwater::source::{Fetched, JsonLinesFiles, ReadState, Resume, Source};

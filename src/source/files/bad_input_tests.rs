@@ -176,13 +176,20 @@ fn damaged_compression_stops_the_flow_whatever_the_policy() {
             let cut = whole[..whole.len() * 2 / 3].to_vec();
             let tail_cut = whole[..whole.len() - 3].to_vec();
             let trailing = [&whole[..], b"trailing garbage"].concat();
-            for bytes in [flipped, cut, tail_cut, trailing, b"not compressed".to_vec()] {
+            for (how, bytes) in [
+                ("flipped", flipped),
+                ("cut", cut),
+                ("cut at the tail", tail_cut),
+                ("with trailing bytes", trailing),
+                ("not compressed", b"not compressed".to_vec()),
+            ] {
                 let path = write(&dir, &format!("a{ending}"), &bytes);
                 let error = if is_csv {
-                    read_all(&csv(Undecodable::Skip), &path, 0).unwrap_err()
+                    read_all(&csv(Undecodable::Skip), &path, 0).err()
                 } else {
-                    read_all(&json(Undecodable::Skip), &path, 0).unwrap_err()
+                    read_all(&json(Undecodable::Skip), &path, 0).err()
                 };
+                let Some(error) = error else { panic!("`{ending}` {how} was read to the end") };
                 assert_eq!(error.kind(), ErrorKind::Input, "{error}");
                 assert!(error.to_string().contains("truncated or damaged"), "{error}");
                 assert!(error.source().is_some());

@@ -26,8 +26,9 @@ pub(super) struct CsvReader<T> {
     makes: PhantomData<fn() -> T>,
 }
 
-/// Where a record stands: `from..end` with line ends before and after it, `start` without.
+/// Where the parser stood before it read a row.
 struct Place {
+    /// The row itself begins here, or behind the line ends that follow.
     from: u64,
     /// The line at `from`, since reading began.
     line: u64,
@@ -225,8 +226,8 @@ impl Recent {
     /// Where a record begins: the parser takes the `\n` of the `\r\n` before it, and empty lines,
     /// for a part of it.
     fn after_line_ends(&self, mut position: u64) -> u64 {
-        let ends = self.bytes[self.index(position)..].iter();
-        position += ends.take_while(|&&byte| byte == b'\r' || byte == b'\n').count() as u64;
+        let rest = self.bytes.get(self.index(position)..).unwrap_or_default().iter();
+        position += rest.take_while(|&&byte| byte == b'\r' || byte == b'\n').count() as u64;
         position
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -35,10 +36,10 @@ pub(super) type Bytes = Box<dyn Read + Send>;
 
 impl InputFile {
     pub(super) fn new(path: &str) -> Self {
-        let lower = path.to_ascii_lowercase();
-        let packing = if lower.ends_with(".gz") {
+        let ending = Path::new(path).extension().unwrap_or_default();
+        let packing = if ending.eq_ignore_ascii_case("gz") {
             Packing::Gzip
-        } else if lower.ends_with(".zst") {
+        } else if ending.eq_ignore_ascii_case("zst") {
             Packing::Zstd
         } else {
             Packing::Plain

@@ -25,9 +25,16 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// With a checksum, as the `zstd` command writes it.
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 /// The content as it is, and compressed, in one part and in two.
 pub(super) fn packed(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
     let (head, tail) = bytes.split_at(bytes.len() / 2);
     vec![
         ("", bytes.to_vec()),

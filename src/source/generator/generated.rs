@@ -57,7 +57,7 @@ impl Generated {
 ///     .rate(50_000)
 ///     .disorder(seconds(2), 10)
 ///     .skew(1.1);
-/// assert_eq!(source.partitions()?.len(), 4);
+/// assert_eq!(Source::partitions(&source)?, ["0", "1", "2", "3"]);
 /// let mut fetched = Fetched::default();
 /// let state = source.open("3", &Resume::default())?.read(20_000, &mut fetched)?;
 /// assert_eq!((fetched.len(), state), (10_000, ReadState::End));
@@ -183,15 +183,16 @@ impl Source for GeneratedSource {
 impl Shape {
     /// The number of events is left out: a run may go on with more of them.
     fn describe(&self) -> String {
-        let mut text =
-            format!("seed {}, {} keys, {}/s", self.seed, self.keys, self.rate_per_second);
-        if self.share_percent > 0 {
-            text += &format!(", {}% out of order by {}", self.share_percent, self.disorder);
+        let Shape { seed, keys, rate_per_second, disorder, share_percent, zipf_exponent } = self;
+        let mut parts =
+            vec![format!("seed {seed}"), format!("{keys} keys"), format!("{rate_per_second}/s")];
+        if *share_percent > 0 {
+            parts.push(format!("{share_percent}% out of order by {disorder}"));
         }
-        if self.zipf_exponent > 0.0 {
-            text += &format!(", zipf {}", self.zipf_exponent);
+        if *zipf_exponent > 0.0 {
+            parts.push(format!("zipf {zipf_exponent}"));
         }
-        text
+        parts.join(", ")
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -249,7 +250,7 @@ impl Maker {
     fn new(shape: &Shape, partition: u32) -> Self {
         let rate = shape.rate_per_second.max(1);
         let fraction = (u128::from(1_000_000 % rate) << 64).div_ceil(u128::from(rate));
-        let share = u128::from(shape.share_percent.min(100));
+        let percent = u128::from(shape.share_percent.min(100));
         let seed = mix(shape.seed.wrapping_add(GAMMA));
         Maker {
             base: mix(seed ^ u64::from(partition).wrapping_add(1).wrapping_mul(GAMMA)),
@@ -257,7 +258,7 @@ impl Maker {
             step_micros: 1_000_000 / rate,
             step_fraction: u64::try_from(fraction).unwrap_or(u64::MAX),
             disorder_micros: u64::try_from(shape.disorder.as_micros()).unwrap_or(0),
-            disorder_below: u64::try_from((share << 64) / 100).unwrap_or(u64::MAX),
+            disorder_below: u64::try_from((percent << 64) / 100).unwrap_or(u64::MAX),
         }
     }
 
