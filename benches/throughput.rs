@@ -4,7 +4,7 @@
 //! count in it. Control and engine run in turn, in one process, on one thread of work each;
 //! medians and the ratio of pairs are printed, because the machine's speed drifts.
 //!
-//! `cargo bench --bench throughput [-- EVENTS]`
+//! `cargo bench --bench throughput [-- EVENTS [one]]`
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -206,6 +206,11 @@ fn flights() {
 
 fn main() {
     let events = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(10_000_000);
+    // For profilers: one flow, nothing else.
+    if std::env::args().any(|argument| argument == "one") {
+        println!("{:?}", flow(events, 1, None));
+        return;
+    }
     keyed_count(events);
     flights();
 }

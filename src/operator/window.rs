@@ -67,7 +67,12 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         Ok(())
     }
 
+    /// Takes in a batch in which nothing can be late; returns how many rows fell into no window.
     fn take_in(&mut self, batch: &Batch<T>) -> u64 {
+        if W::ONE_WINDOW {
+            self.take_in_runs(batch);
+            return 0;
+        }
         let Self { key_of, windows, aggregate, slices, recent, .. } = self;
         let mut filtered = 0;
         let mut guard = RowGuard::new(&batch.origin);
@@ -87,6 +92,32 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
             filtered += u64::from(windows_found == 0);
         }
         filtered
+    }
+
+    /// As [`take_in`](Self::take_in), where each row has one window: it is looked up once for a
+    /// run of rows that share it.
+    fn take_in_runs(&mut self, batch: &Batch<T>) {
+        let Self { key_of, windows, aggregate, slices, recent, .. } = self;
+        let mut guard = RowGuard::new(&batch.origin);
+        let mut next = 0;
+        while let Some(&first) = batch.times.get(next) {
+            let mut window = Window { start: first, end: first };
+            windows.for_each(first, |found| window = found);
+            let run = batch.times[next..].iter().take_while(|t| window.contains(**t)).count();
+            let table = &mut slice_of(slices, recent, window).table;
+            // At least one row, or a window that does not hold its own event would never end.
+            for index in next..next + run.max(1) {
+                guard.index = index;
+                let row = &batch.rows[index];
+                let time = batch.times[index];
+                let stamp = || Stamp { time, order: batch.origin.order(index) };
+                key_of.with_key(row, |key| {
+                    let state = table.update(batch.hashes[index], key, || aggregate.init());
+                    aggregate.add(state, row, &stamp);
+                });
+            }
+            next += run.max(1);
+        }
     }
 
     /// As [`take_in`](Self::take_in), where some rows may be late for some or all windows.

@@ -201,11 +201,21 @@ impl<T> Fetched<T> {
     }
 
     /// Appends a row that stands at `position`. Positions rise.
+    #[inline]
     pub fn push(&mut self, position: u64, row: T) {
         let count = self.rows.len() as u64;
         match &mut self.positions {
+            Positions::From(first) if first.wrapping_add(count) == position => {}
+            _ => self.list_position(position),
+        }
+        self.rows.push(row);
+    }
+
+    /// The position does not follow on the one before.
+    fn list_position(&mut self, position: u64) {
+        let count = self.rows.len() as u64;
+        match &mut self.positions {
             Positions::From(first) if count == 0 => *first = position,
-            Positions::From(first) if *first + count == position => {}
             Positions::From(first) => {
                 let mut list: Vec<u64> = (*first..*first + count).collect();
                 list.push(position);
@@ -213,7 +223,6 @@ impl<T> Fetched<T> {
             }
             Positions::Listed(list) => list.push(position),
         }
-        self.rows.push(row);
     }
 
     /// Appends input that could not be decoded.

@@ -41,24 +41,28 @@ impl EventTime {
     pub const MAX: EventTime = EventTime(i64::MAX);
 
     /// A time from microseconds since the Unix epoch.
+    #[inline]
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         EventTime(micros)
     }
 
     /// A time from milliseconds since the Unix epoch, saturating.
+    #[inline]
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         EventTime(millis.saturating_mul(1_000))
     }
 
     /// A time from seconds since the Unix epoch, saturating.
+    #[inline]
     #[must_use]
     pub const fn from_seconds(seconds: i64) -> Self {
         EventTime(seconds.saturating_mul(1_000_000))
     }
 
     /// Microseconds since the Unix epoch.
+    #[inline]
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
@@ -67,6 +71,7 @@ impl EventTime {
 
 impl Add<Span> for EventTime {
     type Output = EventTime;
+    #[inline]
     fn add(self, span: Span) -> EventTime {
         EventTime(self.0.saturating_add(span.0))
     }
@@ -74,6 +79,7 @@ impl Add<Span> for EventTime {
 
 impl Sub<Span> for EventTime {
     type Output = EventTime;
+    #[inline]
     fn sub(self, span: Span) -> EventTime {
         EventTime(self.0.saturating_sub(span.0))
     }
@@ -81,6 +87,7 @@ impl Sub<Span> for EventTime {
 
 impl Sub for EventTime {
     type Output = Span;
+    #[inline]
     fn sub(self, other: EventTime) -> Span {
         Span(self.0.saturating_sub(other.0))
     }
@@ -104,12 +111,14 @@ impl Span {
     pub const ZERO: Span = Span(0);
 
     /// A span of microseconds.
+    #[inline]
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Span(micros)
     }
 
     /// The span in microseconds.
+    #[inline]
     #[must_use]
     pub const fn as_micros(self) -> i64 {
         self.0
@@ -118,6 +127,7 @@ impl Span {
 
 impl Add for Span {
     type Output = Span;
+    #[inline]
     fn add(self, other: Span) -> Span {
         Span(self.0.saturating_add(other.0))
     }
@@ -204,6 +214,7 @@ pub enum Watermark {
 
 impl Watermark {
     /// Whether `time` lies below the watermark, so that no event at `time` is still expected.
+    #[inline]
     #[must_use]
     pub fn has_passed(self, time: EventTime) -> bool {
         match self {
@@ -214,6 +225,7 @@ impl Watermark {
     }
 
     /// Whether a window with the exclusive bound `end` is complete.
+    #[inline]
     #[must_use]
     pub fn closes(self, end: EventTime) -> bool {
         match self {

@@ -10,6 +10,10 @@ const MOST_OVERLAPS: i64 = 10_000;
 
 /// Windows that are a function of the event's time.
 pub trait FixedWindows: Clone + fmt::Display + Send + Sync + sealed::Sealed + 'static {
+    /// Every time lies in exactly one window: runs of events of the same window are then taken
+    /// in together.
+    const ONE_WINDOW: bool;
+
     /// Refuses parameters that cannot mean anything.
     ///
     /// # Errors
@@ -58,6 +62,8 @@ impl Tumbling {
 }
 
 impl FixedWindows for Tumbling {
+    const ONE_WINDOW: bool = true;
+
     fn check(&self) -> Result<(), String> {
         check(self.size, self.size, self.offset)
     }
@@ -109,6 +115,8 @@ impl Hopping {
 }
 
 impl FixedWindows for Hopping {
+    const ONE_WINDOW: bool = false;
+
     fn check(&self) -> Result<(), String> {
         check(self.size, self.slide, self.offset)
     }

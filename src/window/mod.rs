@@ -24,6 +24,13 @@ pub struct Window {
 }
 
 impl Window {
+    /// Whether `time` lies inside.
+    #[inline]
+    #[must_use]
+    pub fn contains(self, time: EventTime) -> bool {
+        self.start <= time && (time < self.end || self.end == EventTime::MAX)
+    }
+
     /// Whether no event for this window is still expected.
     ///
     /// ```
