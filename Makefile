@@ -15,7 +15,7 @@ demo: setup
 	@$(CARGO_TARGET_DIR)/release/highwater demo
 
 test: setup
-	$(CARGO) test $(BUILD) --all-targets
+	$(CARGO) test $(BUILD) --lib --bins --tests --examples
 	$(CARGO) test $(BUILD) --doc
 
 lint: setup

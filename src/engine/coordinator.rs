@@ -57,6 +57,8 @@ pub(super) struct Coordinator {
     dirty: bool,
     commit_in_flight: bool,
     last_commit_micros: i64,
+    /// When a sink has output to make visible, on the tick clock.
+    sinks_due_micros: Option<i64>,
     /// When an operator asked for a tick, on the tick clock.
     wake_at_micros: Option<i64>,
     phase: Phase,
@@ -97,6 +99,7 @@ impl Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
             last_commit_micros: clock.now_micros(),
+            sinks_due_micros: None,
             plan,
             settings,
             clock,
@@ -253,6 +256,7 @@ impl Coordinator {
         self.record.finished = last && self.phase_finished;
         self.record.sources = self.sources.iter().map(SourceState::record).collect();
         self.record.operators = self.totals.records();
+        tracing::debug!(tick, changes = changes.len(), last, "committing");
         self.totals.commit_started(self.clock.now_micros());
         let job = CommitJob { record: self.record.clone(), changes, last };
         if let Some(done) = self.lane.commit(job)? {
@@ -263,6 +267,8 @@ impl Coordinator {
 
     fn committed(&mut self, done: &CommitDone) {
         self.commit_in_flight = false;
+        self.sinks_due_micros = done.sinks_due_micros;
+        tracing::debug!(tick = done.tick.0, "committed");
         self.totals.commit_done(done.tick, self.clock.now_micros());
         for source in &self.sources {
             // The record is not touched again before the next commit, so it still says what this
@@ -306,11 +312,15 @@ impl Coordinator {
         self.activators.iter().all(Option::is_some)
     }
 
-    fn commit_due(&self, now: i64) -> bool {
+    /// When the next commit is due, on the tick clock.
+    fn commit_due_micros(&self) -> Option<i64> {
+        if self.commit_in_flight {
+            return None;
+        }
         let interval = i64::try_from(self.settings.commit_interval.as_micros()).unwrap_or(i64::MAX);
-        self.dirty
-            && !self.commit_in_flight
-            && now >= self.last_commit_micros.saturating_add(interval)
+        let earliest = self.last_commit_micros.saturating_add(interval);
+        let sinks = self.sinks_due_micros.map(|due| due.max(earliest));
+        if self.dirty { Some(earliest) } else { sinks }
     }
 
     /// Opens every tick that is due now.
@@ -329,7 +339,7 @@ impl Coordinator {
             return false;
         }
         let now = self.clock.now_micros();
-        let commit = self.commit_due(now);
+        let commit = self.commit_due_micros().is_some_and(|due| now >= due);
         let wake = self.wake_at_micros.is_some_and(|at| now >= at) && self.open.is_empty();
         if commit || wake || any_more(&self.sources) {
             self.dirty |= wake;
@@ -353,11 +363,8 @@ impl Coordinator {
 
     /// When the next tick is due without data, on the tick clock.
     pub(super) fn next_due_micros(&self) -> Option<i64> {
-        let interval = i64::try_from(self.settings.commit_interval.as_micros()).unwrap_or(i64::MAX);
-        let commit = (self.dirty && !self.commit_in_flight)
-            .then(|| self.last_commit_micros.saturating_add(interval));
         let wake = self.wake_at_micros.filter(|_| self.open.is_empty());
-        commit.into_iter().chain(wake).min()
+        self.commit_due_micros().into_iter().chain(wake).min()
     }
 
     /// Opens a tick on every worker.
@@ -376,6 +383,7 @@ impl Coordinator {
             self.dirty = false;
             self.last_commit_micros = clock_micros;
         }
+        tracing::trace!(tick, commit, partitions = reads.len(), "opening a tick");
         let info = TickInfo { clock_micros, commit };
         for (control, activator) in self.controls.iter().zip(&self.activators) {
             let open = TickOpen { tick, info, reads: reads.clone() };

@@ -87,6 +87,8 @@ fn drive(
         })
     };
     let sources = start::list_sources(&plan, &record, resumed, waker)?;
+    let _span = tracing::info_span!("flow", name = %plan.name).entered();
+    tracing::info!(tick = record.tick.0, resumed, ?settings, "starting");
     if record.finished {
         start::check_finished(&record, &sources)?;
         let totals = super::totals::Totals::new(&plan, &record, resumed);
@@ -114,6 +116,10 @@ fn drive(
         resumed,
     });
     let result = run_loop(&mut coordinator, &*clock, inbox, owner);
+    match &result {
+        Ok(()) => tracing::info!("ended"),
+        Err(error) => tracing::error!(%error, "failed"),
+    }
     coordinator.stop_workers();
     coordinator.detach_sources();
     owner.publish(coordinator.metrics());

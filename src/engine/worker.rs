@@ -44,8 +44,9 @@ pub(super) struct RunningWorker {
 impl RunningWorker {
     /// Builds this worker's share of the dataflow.
     pub(super) fn build(allocator: Allocator, start: WorkerStart) -> Result<Self, Error> {
-        let config = WorkerConfig::default();
-        let mut worker = Worker::new(config, allocator, None);
+        // IMPORTANT: without a timer a timely worker never parks.
+        let timer = Some(crate::time::clock::monotonic());
+        let mut worker = Worker::new(WorkerConfig::default(), allocator, timer);
         let (index, peers) = (worker.index(), worker.peers());
         let WorkerStart { plan, store, record, control, events, poison, collect } = start;
         let nodes = plan.nodes.len();

@@ -342,6 +342,11 @@ impl<O: FileOps> SinkWriter for FileWriter<O> {
         Ok(encode_sealed(&token)?)
     }
 
+    fn due_micros(&self) -> Option<i64> {
+        let every = i64::try_from(self.files.visible_every.as_micros()).unwrap_or(i64::MAX);
+        Some(self.current.as_ref()?.opened_micros?.saturating_add(every))
+    }
+
     fn publish(&mut self) -> Result<(), Error> {
         self.finish()
     }

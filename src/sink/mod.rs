@@ -106,6 +106,12 @@ pub trait SinkWriter: Send {
         Ok(Vec::new())
     }
 
+    /// When, in microseconds on the tick clock, a commit would make output visible that is hidden
+    /// now; `None` if nothing is.
+    fn due_micros(&self) -> Option<i64> {
+        None
+    }
+
     /// The commit is durable: makes visible what was staged for it.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub(crate) struct CommitJob {
 pub(crate) struct CommitDone {
     pub(crate) tick: Tick,
     pub(crate) last: bool,
+    /// When a further commit would make hidden output visible, on the tick clock.
+    pub(crate) sinks_due_micros: Option<i64>,
 }
 
 pub(crate) struct Committer {
@@ -61,7 +63,8 @@ impl Committer {
         for (id, writer) in &mut self.sinks {
             guarded(id, || writer.publish())?;
         }
-        Ok(CommitDone { tick: job.record.tick, last: job.last })
+        let sinks_due_micros = self.sinks.values().filter_map(|writer| writer.due_micros()).min();
+        Ok(CommitDone { tick: job.record.tick, last: job.last, sinks_due_micros })
     }
 }
 
