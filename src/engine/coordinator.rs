@@ -53,10 +53,12 @@ pub(super) struct Coordinator {
     record: TickRecord,
     next_tick: u64,
     open: BTreeMap<u64, OpenTick>,
-    /// Ticks since the last commit tick did something that must be committed.
+    /// A tick since the last commit tick changed something.
     dirty: bool,
     commit_in_flight: bool,
     last_commit_micros: i64,
+    /// The last tick that was opened to be committed.
+    last_commit_tick: u64,
     /// When a sink has output to make visible, on the tick clock.
     sinks_due_micros: Option<i64>,
     /// When an operator asked for a tick, on the tick clock.
@@ -95,10 +97,11 @@ impl Coordinator {
         let Parts { plan, settings, clock, lane, poison, controls, sources, record, resumed } =
             parts;
         let totals = Totals::new(&plan, &record, resumed);
-        let coordinator = Coordinator {
+        let mut coordinator = Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
             last_commit_micros: clock.now_micros(),
+            last_commit_tick: record.tick.0,
             sinks_due_micros: None,
             plan,
             settings,
@@ -121,6 +124,8 @@ impl Coordinator {
                 coordinator.assign(source, index);
             }
         }
+        // Everything may have been read before the start, and only the end not committed.
+        coordinator.react();
         coordinator
     }
 
@@ -156,7 +161,6 @@ impl Coordinator {
     fn polled(&mut self, tick: u64, reports: Vec<PollReport>) {
         for report in &reports {
             self.sources[report.source].polled(tick, report);
-            self.dirty |= report.read > 0 || report.ended;
         }
         if let Some(open) = self.open.get_mut(&tick) {
             open.polls_missing -= 1;
@@ -203,6 +207,7 @@ impl Coordinator {
     fn seal(&mut self, tick: u64, open: OpenTick) -> Result<(), Error> {
         let mut changes = Vec::new();
         let mut promises = BTreeMap::new();
+        let mut changed = false;
         self.totals.begin_tick(Tick(tick), open.clock_micros);
         self.wake_at_micros = None;
         for operator in open.seals.into_iter().flat_map(|seal| seal.operators) {
@@ -211,7 +216,7 @@ impl Coordinator {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            self.totals.add(&operator);
+            changed |= self.totals.add(&operator);
             debug_assert!(
                 chunks.is_empty() || matches!(self.plan.nodes[*node].body, Body::Sink(_))
             );
@@ -230,6 +235,8 @@ impl Coordinator {
                 }
             }
         }
+        // A tick before the last commit tick is covered by it.
+        self.dirty |= changed && tick > self.last_commit_tick;
         if open.commit {
             self.commit(tick, open.clock_micros, changes, promises, open.last)?
         }
@@ -342,7 +349,6 @@ impl Coordinator {
         let commit = self.commit_due_micros().is_some_and(|due| now >= due);
         let wake = self.wake_at_micros.is_some_and(|at| now >= at) && self.open.is_empty();
         if commit || wake || any_more(&self.sources) {
-            self.dirty |= wake;
             self.open_tick(commit, false);
             return true;
         }
@@ -382,6 +388,7 @@ impl Coordinator {
             self.commit_in_flight = true;
             self.dirty = false;
             self.last_commit_micros = clock_micros;
+            self.last_commit_tick = tick;
         }
         tracing::trace!(tick, commit, partitions = reads.len(), "opening a tick");
         let info = TickInfo { clock_micros, commit };

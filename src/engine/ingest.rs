@@ -201,13 +201,11 @@ impl OpenPartition {
         if left == 0 {
             return Ok(None);
         }
-        let mut read = 0;
         let mut state = ReadState::More;
         while left > 0 && state == ReadState::More {
             let fetch = reader.read(left.min(BATCH_ROWS), &self.partition)?;
             state = fetch.state;
             left = left.saturating_sub(fetch.total as usize);
-            read += fetch.total;
             port.counters.events_in += fetch.total;
             port.counters.dead += fetch.dead_total;
             port.counters.used += fetch.total - fetch.dead_total;
@@ -230,7 +228,6 @@ impl OpenPartition {
             partition: self.partition.index,
             more: state == ReadState::More,
             ended,
-            read,
             resume: self.resume.clone(),
         }))
     }

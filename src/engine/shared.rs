@@ -78,7 +78,6 @@ pub(super) struct PollReport {
     pub(super) partition: u32,
     pub(super) more: bool,
     pub(super) ended: bool,
-    pub(super) read: u64,
     pub(super) resume: Resume,
 }
 

@@ -78,7 +78,8 @@ impl Totals {
         self.ticks += 1;
     }
 
-    pub(super) fn add(&mut self, seal: &OperatorSeal) {
+    /// Adds what an operator says of a tick, and tells whether the tick changed anything.
+    pub(super) fn add(&mut self, seal: &OperatorSeal) -> bool {
         let total = &mut self.operators[seal.node];
         if total.tick != self.tick {
             total.tick = self.tick;
@@ -87,7 +88,9 @@ impl Totals {
         }
         total.counters.add(&seal.counters);
         total.entries += seal.entries;
+        let moved = seal.watermark > total.watermark;
         total.watermark = total.watermark.max(seal.watermark);
+        moved || seal.counters.events_in > 0 || seal.counters.events_out > 0
     }
 
     pub(super) fn set_promises(&mut self, promises: Promises) {

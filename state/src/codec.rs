@@ -24,13 +24,28 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Res
         .map_err(|e| Error::Encode(e.to_string()))
 }
 
-/// Decodes a value that fills `bytes` exactly. Lengths are limited by the input: serde's
-/// collections grow as elements are read, never ahead of them.
+/// Decodes a value that fills `bytes` exactly. No length inside can make it allocate much more
+/// than the input: at most 32 times its size.
 ///
 /// # Errors
 /// Where the bytes do not hold such a value, or hold more.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let (value, read) = bincode::serde::decode_from_slice(bytes, config())
+    // bincode's limit is a constant, so the input picks the constant. Twice its length is enough
+    // for every value: what is decoded has been read, and is counted at most twice.
+    match bytes.len() {
+        0..=0x80 => decode_limited::<T, 0x1000>(bytes),
+        0x81..=0x800 => decode_limited::<T, 0x1_0000>(bytes),
+        0x801..=0x8000 => decode_limited::<T, 0x10_0000>(bytes),
+        0x8001..=0x8_0000 => decode_limited::<T, 0x100_0000>(bytes),
+        0x8_0001..=0x80_0000 => decode_limited::<T, 0x1000_0000>(bytes),
+        0x80_0001..=0x800_0000 => decode_limited::<T, 0x1_0000_0000>(bytes),
+        _ => decode_limited::<T, 0x100_0000_0000>(bytes),
+    }
+}
+
+fn decode_limited<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T, Error> {
+    let config = bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT>();
+    let (value, read) = bincode::serde::decode_from_slice(bytes, config)
         .map_err(|e| Error::Corrupt(e.to_string()))?;
     if read != bytes.len() {
         return Err(Error::Corrupt(format!("{} bytes too many", bytes.len() - read)));
@@ -84,9 +99,21 @@ mod tests {
     }
 
     #[test]
+    fn values_of_every_size_pass_the_limit() {
+        for length in [0, 1, 100, 1_000, 20_000, 400_000, 9_000_000] {
+            let value = (vec![7u8; length], vec![String::from("ab"); length / 10]);
+            let mut bytes = Vec::new();
+            encode_into(&value, &mut bytes).unwrap();
+            assert_eq!(decode::<(Vec<u8>, Vec<String>)>(&bytes).unwrap(), value);
+        }
+    }
+
+    #[test]
     fn a_length_beyond_the_input_is_an_error_and_no_allocation() {
         let bytes = u64::MAX.to_le_bytes();
         assert!(decode::<Vec<u8>>(&bytes).is_err());
         assert!(decode::<String>(&bytes).is_err());
+        assert!(decode::<Vec<String>>(&bytes).is_err());
+        assert!(decode::<std::collections::BTreeMap<u64, u64>>(&bytes).is_err());
     }
 }
