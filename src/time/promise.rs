@@ -33,6 +33,8 @@ type CustomStep<T> = Arc<dyn Fn(&mut Vec<u8>, &T, EventTime) -> Option<EventTime
 pub struct Disorder<T> {
     kind: Kind<T>,
     idle_after: Option<Span>,
+    /// The state of a custom strategy cannot be stored.
+    fault: Option<String>,
 }
 
 enum Kind<T> {
@@ -55,7 +57,7 @@ impl<T> Clone for Kind<T> {
 
 impl<T> Clone for Disorder<T> {
     fn clone(&self) -> Self {
-        Disorder { kind: self.kind.clone(), idle_after: self.idle_after }
+        Disorder { kind: self.kind.clone(), idle_after: self.idle_after, fault: self.fault.clone() }
     }
 }
 
@@ -63,7 +65,7 @@ impl<T> Disorder<T> {
     /// Bounded disorder: the promise is the largest time so far less `bound`.
     #[must_use]
     pub fn at_most(bound: Span) -> Self {
-        Disorder { kind: Kind::AtMost(bound), idle_after: None }
+        Disorder { kind: Kind::AtMost(bound), idle_after: None, fault: None }
     }
 
     /// Times never fall: the promise is the largest time so far.
@@ -77,7 +79,7 @@ impl<T> Disorder<T> {
     pub fn punctuated(
         f: impl Fn(&T, EventTime) -> Option<EventTime> + Send + Sync + 'static,
     ) -> Self {
-        Disorder { kind: Kind::Punctuated(Arc::new(f)), idle_after: None }
+        Disorder { kind: Kind::Punctuated(Arc::new(f)), idle_after: None, fault: None }
     }
 
     /// Any function of the partition's events so far. `state` starts as `initial`, belongs to
@@ -98,12 +100,11 @@ impl<T> Disorder<T> {
             promise
         };
         let mut bytes = Vec::new();
-        // A state that cannot be encoded is reported when the flow is built: see `check`.
-        let initial = match highwater_state::encode_into(&initial, &mut bytes) {
-            Ok(()) => bytes,
-            Err(_) => Vec::new(),
-        };
-        Disorder { kind: Kind::Custom { initial, step: Arc::new(step) }, idle_after: None }
+        let stored = highwater_state::encode_into(&initial, &mut bytes)
+            .and_then(|()| highwater_state::decode::<S>(&bytes));
+        let fault = stored.err().map(|e| format!("the state of the promise: {e}"));
+        let kind = Kind::Custom { initial: bytes, step: Arc::new(step) };
+        Disorder { kind, idle_after: None, fault }
     }
 
     /// A partition that was read and brought no event time for this long stops holding time
@@ -121,6 +122,9 @@ impl<T> Disorder<T> {
 
     /// Refuses parameters that cannot mean anything.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
         if let Kind::AtMost(bound) = self.kind
             && bound < Span::ZERO
         {

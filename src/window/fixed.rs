@@ -69,9 +69,8 @@ impl FixedWindows for Tumbling {
     }
 
     #[inline]
-    fn for_each(&self, time: EventTime, mut f: impl FnMut(Window)) {
-        let start = last_start(time, self.size, self.offset);
-        f(window(start, self.size));
+    fn for_each(&self, time: EventTime, f: impl FnMut(Window)) {
+        for_each_window(time, self.size, self.size, self.offset, f);
     }
 }
 
@@ -122,13 +121,8 @@ impl FixedWindows for Hopping {
     }
 
     #[inline]
-    fn for_each(&self, time: EventTime, mut f: impl FnMut(Window)) {
-        let mut start = last_start(time, self.slide, self.offset);
-        let first = i128::from(time.as_micros()) - i128::from(self.size.as_micros());
-        while start > first {
-            f(window(start, self.size));
-            start -= i128::from(self.slide.as_micros());
-        }
+    fn for_each(&self, time: EventTime, f: impl FnMut(Window)) {
+        for_each_window(time, self.size, self.slide, self.offset, f);
     }
 }
 
@@ -161,25 +155,49 @@ fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
     Ok(())
 }
 
-/// The start of the last window that starts at or before `time`. It may lie before `i64::MIN`.
+/// Beyond this distance from the epoch (73,000 years), sums of times may leave an `i64`.
+const FAR: i64 = 1 << 61;
+
 #[inline]
-fn last_start(time: EventTime, slide: Span, offset: Span) -> i128 {
-    let (t, slide, offset) = (time.as_micros(), slide.as_micros(), offset.as_micros());
-    let into = match t.checked_sub(offset) {
-        Some(shifted) => shifted.rem_euclid(slide),
-        None => (i128::from(t) - i128::from(offset)).rem_euclid(i128::from(slide)) as i64,
-    };
-    i128::from(t) - i128::from(into)
+fn for_each_window(
+    time: EventTime,
+    size: Span,
+    slide: Span,
+    offset: Span,
+    mut f: impl FnMut(Window),
+) {
+    let (t, size, slide, offset) =
+        (time.as_micros(), size.as_micros(), slide.as_micros(), offset.as_micros());
+    if !(-FAR..FAR).contains(&t) || size >= FAR || slide >= FAR {
+        return for_each_far(t, size, slide, offset, f);
+    }
+    let mut start = t - (t - offset).rem_euclid(slide);
+    while start > t - size {
+        let end = EventTime::from_micros(start + size);
+        f(Window { start: EventTime::from_micros(start), end });
+        start -= slide;
+    }
+}
+
+/// As [`for_each_window`], in wider numbers.
+#[cold]
+fn for_each_far(t: i64, size: i64, slide: i64, offset: i64, mut f: impl FnMut(Window)) {
+    let (t, size, slide, offset) =
+        (i128::from(t), i128::from(size), i128::from(slide), i128::from(offset));
+    let mut start = t - (t - offset).rem_euclid(slide);
+    while start > t - size {
+        f(window(start, size));
+        start -= slide;
+    }
 }
 
 /// The window, cut off at the ends of time. Two windows never become one: a window that begins
 /// before time keeps its own end, and one that ends after time its own start.
-#[inline]
-fn window(start: i128, size: Span) -> Window {
+fn window(start: i128, size: i128) -> Window {
     let clamp = |t: i128| {
         EventTime::from_micros(t.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
     };
-    Window { start: clamp(start), end: clamp(start + i128::from(size.as_micros())) }
+    Window { start: clamp(start), end: clamp(start + size) }
 }
 
 #[cfg(test)]
@@ -266,6 +284,19 @@ mod tests {
             }
             let hop = Hopping::of(micros(size), micros(slide)).offset(micros(offset));
             prop_assert_eq!(windows(&hop, t), expected);
+        }
+
+        #[test]
+        fn differential_near_and_far(
+            t in -2_000i64..2_000, size in 1i64..90, slide in 1i64..90, offset in -89i64..90,
+        ) {
+            prop_assume!(offset.abs() < slide);
+            let collect = |windows: &mut Vec<Window>, w| windows.push(w);
+            let (mut near, mut far) = (Vec::new(), Vec::new());
+            let hop = Hopping::of(micros(size), micros(slide)).offset(micros(offset));
+            hop.for_each(EventTime::from_micros(t), |w| collect(&mut near, w));
+            for_each_far(t, size, slide, offset, |w| collect(&mut far, w));
+            prop_assert_eq!(near, far);
         }
 
         #[test]

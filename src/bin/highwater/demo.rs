@@ -196,8 +196,13 @@ pub fn run(options: &DemoOptions) -> Result<(), Error> {
     progress.finish_and_clear();
     let metrics = handle.wait()?;
     let rows = best_and_worst.join().unwrap_or_default();
-    if let Some(tick) = metrics.resumed_from {
-        println!("Continued after tick {tick} of {}.", options.state.display());
+    let state = options.state.display();
+    match metrics.resumed_from {
+        Some(tick) if metrics.ticks == 0 => {
+            println!("Finished at tick {tick} of {state}: there was nothing left to do.");
+        }
+        Some(tick) => println!("Continued after tick {tick} of {state}."),
+        None => {}
     }
     report(&metrics, &rows, started.elapsed());
     println!(

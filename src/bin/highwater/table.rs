@@ -47,8 +47,10 @@ pub fn report(metrics: &Metrics, rows: &[Row], elapsed: Duration) {
         grouped(c.held),
         if c.balanced() { "" } else { "  BROKEN" }
     );
-    let rate = c.events_in as f64 / elapsed.as_secs_f64();
-    line("flights/s", grouped(rate as u64));
+    if metrics.resumed_from.is_none() {
+        let rate = c.events_in as f64 / elapsed.as_secs_f64();
+        line("flights/s", grouped(rate as u64));
+    }
     line("ticks", grouped(metrics.ticks));
     line("commits", grouped(metrics.commits));
     line("commit p99", format!("{:.1} ms", metrics.commit_duration.p99.as_secs_f64() * 1e3));
