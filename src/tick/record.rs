@@ -78,8 +78,8 @@ impl TickRecord {
             };
             if new != old {
                 let message = format!(
-                    "it was written with `{}` as {} ({}), and the flow now has it as {} ({})",
-                    old.id, old.kind, old.params, new.kind, new.params
+                    "the state is of {} ({}), and the flow now has {} ({}): use another directory",
+                    old.kind, old.params, new.kind, new.params
                 );
                 return Err(Error::state(message).in_operator(&old.id));
             }

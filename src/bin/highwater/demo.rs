@@ -53,6 +53,16 @@ enum By {
     Dest,
 }
 
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            By::Carrier => "carrier",
+            By::Origin => "origin",
+            By::Dest => "dest",
+        }
+    }
+}
+
 /// How fast the year passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Speed {
@@ -122,7 +132,8 @@ impl Pace {
 }
 
 fn flow(options: &DemoOptions) -> (Flow, impl Iterator<Item = Hourly> + Send + use<>) {
-    let flow = Flow::new("on-time");
+    // The key is part of the name, so that the state of one grouping is not taken for another's.
+    let flow = Flow::new(&format!("on-time by {}", options.key.name()));
     let pattern = options.data.join("*.csv*");
     let pace = Pace { speed: options.speed, started: Instant::now() };
     let first = std::sync::OnceLock::new();
