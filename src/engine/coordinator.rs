@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Receiver, Sender};
 
 use timely::scheduling::SyncActivator;
 
@@ -421,12 +421,19 @@ impl Coordinator {
     }
 
     /// Tells every worker to tear its dataflow down.
-    pub(super) fn stop_workers(&self) {
-        for (control, activator) in self.controls.iter().zip(&self.activators) {
+    pub(super) fn stop_workers(&mut self, inbox: &Receiver<Event>) {
+        for control in &self.controls {
             let _ = control.send(Control::Stop);
-            if let Some(activator) = activator {
-                let _ = activator.activate();
+        }
+        // IMPORTANT: only now. A worker says that it is ready before it looks for messages the
+        // first time, so it either finds the one above or is found here, and cannot sleep on.
+        while let Ok(event) = inbox.try_recv() {
+            if let Event::Ready { worker, activator } = event {
+                self.activators[worker] = Some(activator);
             }
+        }
+        for activator in self.activators.iter().flatten() {
+            let _ = activator.activate();
         }
     }
 

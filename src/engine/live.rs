@@ -120,7 +120,7 @@ fn drive(
         Ok(()) => tracing::info!("ended"),
         Err(error) => tracing::error!(%error, "failed"),
     }
-    coordinator.stop_workers();
+    coordinator.stop_workers(inbox);
     coordinator.detach_sources();
     owner.publish(coordinator.metrics());
     // The lane is the commit thread's only sender: without it the thread ends.

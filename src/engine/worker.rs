@@ -57,6 +57,8 @@ impl RunningWorker {
             .dataflow::<u64, _, _>(|scope| wire(scope, &plan, logics, &record, control, &shared));
         let activator = worker.sync_activator_for(address.to_vec());
         let _ = events.send(Event::Ready { worker: index, activator });
+        // The first step looks for messages, whoever else may have asked for it.
+        worker.activator_for(address).activate();
         Ok(RunningWorker { worker, dataflow, shared })
     }
 

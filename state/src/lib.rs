@@ -8,6 +8,7 @@ mod codec;
 mod error;
 mod key;
 mod mem;
+#[cfg(feature = "rocksdb")]
 mod rocks;
 mod store;
 
@@ -15,5 +16,6 @@ pub use codec::{decode, decode_sealed, encode_into, encode_sealed};
 pub use error::Error;
 pub use key::{KEY_GROUPS, KeyGroup, group_of, groups_of_worker, hash_bytes, hash_key, worker_of};
 pub use mem::MemStore;
+#[cfg(feature = "rocksdb")]
 pub use rocks::RocksStore;
 pub use store::{Changes, Commit, Store, Visit};
