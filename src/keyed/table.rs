@@ -195,7 +195,7 @@ mod tests {
     fn commit(table: &mut Table<u64, u64>, tombstones: &mut Tombstones, store: &MemStore) {
         let mut changes = Changes::new("table".into());
         tombstones.capture(&mut changes).unwrap();
-        table.capture(&[], &mut changes, |value, bytes| encode_into(value, bytes)).unwrap();
+        table.capture(&[], &mut changes, encode_into).unwrap();
         store.commit(&Commit { record: Vec::new(), changes: vec![changes] }).unwrap();
     }
 
