@@ -20,15 +20,12 @@ struct Departure {
     dep_delay_min: i64,
 }
 
+/// Results by (key, start), and late flights.
+type Found = (BTreeMap<(String, i64), (u64, i64)>, Vec<LateFlight>);
 type LateFlight = (String, i64, String, u32, i64);
 
 /// Runs the pipeline and returns what the oracle returns.
-fn run(
-    directory: &Path,
-    bound_minutes: i64,
-    key: Key,
-    settings: Settings,
-) -> (BTreeMap<(String, i64), (u64, i64)>, Vec<LateFlight>) {
+fn run(directory: &Path, bound_minutes: i64, key: Key, settings: Settings) -> Found {
     let flow = Flow::new("flights");
     let (results_sink, results) = channel();
     let (late_sink, late) = channel();
@@ -67,7 +64,7 @@ fn run(
     (found, late)
 }
 
-fn check(expected: &Expected, found: (BTreeMap<(String, i64), (u64, i64)>, Vec<LateFlight>)) {
+fn check(expected: &Expected, found: Found) {
     assert!(found.0 == expected.results, "the results differ from the oracle's");
     let expected: Vec<LateFlight> = expected
         .late
