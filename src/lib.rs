@@ -43,6 +43,11 @@ pub use time::{
 };
 pub use window::*;
 
+/// The README's programs, compiled and run as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 /// What most programs need, in one `use`.
 pub mod prelude {
     pub use crate::sink::{Csv, JsonLines, Stdout};
