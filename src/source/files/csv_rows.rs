@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use csv::{ErrorKind as CsvError, StringRecord};
 use serde::de::DeserializeOwned;
 
-use super::input::{Bytes, CHUNK_BYTES, InputFile, LineNumbers, RECORD_LIMIT_BYTES};
+use super::input::{Bytes, CHUNK_BYTES, Head, InputFile, LineNumbers, RECORD_LIMIT_BYTES};
 use crate::error::Error;
 use crate::event::Data;
 use crate::source::policy::{Bad, without_line_end};
@@ -14,7 +14,7 @@ use crate::source::{Fetched, ReadState, Reader, Resume, Undecodable};
 
 pub(super) struct CsvReader<T> {
     file: InputFile,
-    check: String,
+    head: Head,
     policy: Undecodable,
     headers: StringRecord,
     /// The parser, whose own positions count from `began_at`.
@@ -37,7 +37,7 @@ struct Place {
 impl<T: DeserializeOwned + Data> CsvReader<T> {
     pub(super) fn open(path: &str, resume: &Resume, policy: Undecodable) -> Result<Self, Error> {
         let file = InputFile::new(path);
-        let check = file.check(resume)?;
+        let head = file.head(resume)?;
         let mut rows = parser(&file, 0)?;
         let headers = read_headers(&file, &mut rows)?;
         let began_at = if resume.position > rows.position().byte() { resume.position } else { 0 };
@@ -46,7 +46,7 @@ impl<T: DeserializeOwned + Data> CsvReader<T> {
         }
         Ok(CsvReader {
             file,
-            check,
+            head,
             policy,
             headers,
             rows,
@@ -163,7 +163,7 @@ impl<T: DeserializeOwned + Data> Reader<T> for CsvReader<T> {
     }
 
     fn check(&self) -> String {
-        self.check.clone()
+        self.head.check(self.position())
     }
 }
 

@@ -55,33 +55,33 @@ impl InputFile {
         File::open(&self.path).map_err(|e| Error::io(format!("cannot open `{}`", self.path), e))
     }
 
-    /// The file's check, after it was compared with the one of the last run, if there is one.
-    pub(super) fn check(&self, resume: &Resume) -> Result<String, Error> {
+    /// The file's head, after it was compared with what the last run knew of it, if there was one.
+    pub(super) fn head(&self, resume: &Resume) -> Result<Head, Error> {
+        let mut bytes = Vec::new();
         let file = self.open()?;
+        file.take(HEAD_BYTES).read_to_end(&mut bytes).map_err(|e| self.read_error(e))?;
+        self.compare(&bytes, resume)?;
+        let whole = Head::hash(&bytes);
+        Ok(Head { bytes, whole, packing: self.packing })
+    }
+
+    fn compare(&self, head: &[u8], resume: &Resume) -> Result<(), Error> {
         if resume.check.is_empty() {
-            let size = file.metadata().map_err(|e| self.read_error(e))?.len();
-            return self.head(file, size.min(HEAD_BYTES)).map(|(_, check)| check);
+            return Ok(());
         }
-        let size = resume.check.split_once(':').and_then(|(size, _)| size.parse().ok());
-        let Some(size) = size.filter(|&size| size <= HEAD_BYTES) else {
+        let size = resume.check.split_once(':').and_then(|(size, _)| size.parse::<usize>().ok());
+        let Some(size) = size.filter(|&size| size as u64 <= HEAD_BYTES) else {
             let check = &resume.check;
             return Err(Error::state(format!("`{check}` is no check of a file's head")));
         };
-        let (found, check) = self.head(file, size)?;
-        if found < size {
+        let Some(known) = head.get(..size) else {
+            let found = head.len();
             return Err(self.replaced(&format!("it has {found} bytes, and had at least {size}")));
-        }
-        if check != resume.check {
+        };
+        if Head::hash(known) != resume.check {
             return Err(self.replaced(&format!("its first {size} bytes are others")));
         }
-        Ok(check)
-    }
-
-    /// How many of the first `size` bytes there are, and the check over them.
-    fn head(&self, file: File, size: u64) -> Result<(u64, String), Error> {
-        let mut head = Vec::new();
-        file.take(size).read_to_end(&mut head).map_err(|e| self.read_error(e))?;
-        Ok((head.len() as u64, format!("{}:{:016x}", head.len(), xxh3_64(&head))))
+        Ok(())
     }
 
     fn replaced(&self, why: &str) -> Error {
@@ -141,6 +141,31 @@ impl InputFile {
             return Error::input(what).because(error);
         }
         Error::io(format!("cannot read `{path}`"), error)
+    }
+}
+
+/// The beginning of a file, by which it is known again.
+#[derive(Debug)]
+pub(super) struct Head {
+    bytes: Vec<u8>,
+    whole: String,
+    packing: Packing,
+}
+
+impl Head {
+    fn hash(bytes: &[u8]) -> String {
+        format!("{}:{:016x}", bytes.len(), xxh3_64(bytes))
+    }
+
+    /// What identifies the file once it has been read up to `position`: only what has been read
+    /// of it, so that a row further on may be mended. Of a compressed file it is the whole head,
+    /// because nothing in it can be changed without changing everything behind it.
+    pub(super) fn check(&self, position: u64) -> String {
+        let read = usize::try_from(position).unwrap_or(usize::MAX);
+        match self.bytes.get(..read) {
+            Some(read) if self.packing == Packing::Plain => Self::hash(read),
+            _ => self.whole.clone(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 
-use super::input::{Bytes, CHUNK_BYTES, InputFile, LineNumbers, RECORD_LIMIT_BYTES};
+use super::input::{Bytes, CHUNK_BYTES, Head, InputFile, LineNumbers, RECORD_LIMIT_BYTES};
 use crate::error::Error;
 use crate::event::Data;
 use crate::source::policy::{Bad, without_line_end};
@@ -16,7 +16,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 pub(super) struct JsonReader<T> {
     file: InputFile,
-    check: String,
+    head: Head,
     policy: Undecodable,
     input: BufReader<Bytes>,
     /// Where the next line begins.
@@ -32,11 +32,11 @@ pub(super) struct JsonReader<T> {
 impl<T: DeserializeOwned + Data> JsonReader<T> {
     pub(super) fn open(path: &str, resume: &Resume, policy: Undecodable) -> Result<Self, Error> {
         let file = InputFile::new(path);
-        let check = file.check(resume)?;
+        let head = file.head(resume)?;
         let input = BufReader::with_capacity(CHUNK_BYTES, file.bytes_from(resume.position)?);
         Ok(JsonReader {
             file,
-            check,
+            head,
             policy,
             input,
             position: resume.position,
@@ -100,7 +100,7 @@ impl<T: DeserializeOwned + Data> Reader<T> for JsonReader<T> {
     }
 
     fn check(&self) -> String {
-        self.check.clone()
+        self.head.check(self.position())
     }
 }
 
