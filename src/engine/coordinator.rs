@@ -172,10 +172,7 @@ impl Coordinator {
         let last_opened = self.next_tick - 1;
         let state = &mut self.sources[source];
         state.woken(last_opened);
-        if state.source.is_complete() && !state.partitions.is_empty() {
-            return Ok(());
-        }
-        let listed = state.source.partitions().map_err(|e| e.in_operator(&state.id))?;
+        let listed = state.list()?;
         let known = state.partitions.len();
         for name in listed {
             state.discover(name, true);
@@ -183,6 +180,8 @@ impl Coordinator {
         for index in known..self.sources[source].partitions.len() {
             self.assign(source, index);
         }
+        // Perhaps all that was missing is the word that no partition will be added.
+        self.react();
         Ok(())
     }
 

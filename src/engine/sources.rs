@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::shared::{PollReport, ReadOrder};
+use crate::error::Error;
 use crate::event::Partition;
 use crate::flow::AnySource;
 use crate::tick::PartitionRecord;
@@ -13,6 +14,8 @@ pub(super) struct SourceState {
     pub(super) source: Arc<dyn AnySource>,
     rank: u32,
     pub(super) partitions: Vec<PartitionInfo>,
+    /// The source said that no partition will be added, and its partitions were listed after that.
+    complete: bool,
     /// The last tick opened when the source last woke the flow.
     pub(super) woken_at: Option<u64>,
 }
@@ -30,7 +33,7 @@ pub(super) struct PartitionInfo {
 impl SourceState {
     pub(super) fn new(id: Arc<str>, source: Arc<dyn AnySource>, index: usize) -> Self {
         let rank = index as u32;
-        SourceState { id, source, rank, partitions: Vec::new(), woken_at: None }
+        SourceState { id, source, rank, partitions: Vec::new(), complete: false, woken_at: None }
     }
 
     /// Adds a partition as the record has it.
@@ -52,13 +55,25 @@ impl SourceState {
         self.partitions.last()
     }
 
+    /// Asks the source for its partitions, unless nothing new can come of it.
+    pub(super) fn list(&mut self) -> Result<Vec<String>, Error> {
+        if self.complete {
+            return Ok(Vec::new());
+        }
+        // IMPORTANT: asked before the partitions are, so that none is added in between.
+        let complete = self.source.is_complete();
+        let listed = self.source.partitions().map_err(|e| e.in_operator(&self.id))?;
+        self.complete = complete;
+        Ok(listed)
+    }
+
     pub(super) fn record(&self) -> (String, Vec<PartitionRecord>) {
         (self.id.to_string(), self.partitions.iter().map(|p| p.record.clone()).collect())
     }
 
     /// Nothing will come any more, as far as sealed ticks tell.
     pub(super) fn has_ended(&self) -> bool {
-        self.source.is_complete() && self.partitions.iter().all(|p| p.record.ended)
+        self.complete && self.partitions.iter().all(|p| p.record.ended)
     }
 
     /// A worker has read in a tick: it is known what may follow.

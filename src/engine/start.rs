@@ -53,8 +53,8 @@ pub(super) fn list_sources(
         let index = sources.len();
         let in_source = |error: Error| error.in_operator(&n.id);
         source.attach(waker(index)).map_err(in_source)?;
-        let listed = source.partitions().map_err(in_source)?;
         let mut state = SourceState::new(n.id.clone(), source.clone(), index);
+        let listed = state.list()?;
         for known in record.sources.get(&*n.id).into_iter().flatten() {
             // A source that cannot be read again starts with partitions of its own each time.
             let gone = !listed.contains(&known.name);

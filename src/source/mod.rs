@@ -116,7 +116,7 @@ pub trait Source: Send + Sync + 'static {
     fn partitions(&self) -> Result<Vec<String>, Error>;
 
     /// Whether no partition will be added any more: a flow ends when all its sources are
-    /// complete and all partitions have ended.
+    /// complete and all partitions have ended. A source that becomes complete wakes the flow.
     fn is_complete(&self) -> bool;
 
     /// Opens a partition at a position. Called on the thread of the worker that will read it.
