@@ -149,8 +149,10 @@ impl<K: Key, V> Table<K, V> {
         mut encode: impl FnMut(&V, &mut Vec<u8>) -> Result<(), highwater_state::Error>,
     ) -> Result<(), Error> {
         for hash in self.dirty.drain(..) {
-            // Equal hashes are rare; each of their slots is looked at once for each of them.
-            for slot in self.slots.iter_hash_mut(hash).filter(|s| s.dirty) {
+            // IMPORTANT: the table also yields slots whose hash is only similar. Each of them has
+            // a hash of its own in the list, and must be stored in its own group.
+            let slots = self.slots.iter_hash_mut(hash);
+            for slot in slots.filter(|s| s.dirty && hash_key(&s.key) == hash) {
                 changes.put(
                     group_of(hash),
                     |bytes| encode_entry_key(prefix, &slot.key, bytes),
@@ -161,5 +163,45 @@ impl<K: Key, V> Table<K, V> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_state::{Commit, MemStore, Store};
+
+    use super::*;
+
+    fn commit(store: &MemStore, changes: Changes) -> Vec<(KeyGroup, u64)> {
+        store.commit(&Commit { record: Vec::new(), changes: vec![changes] }).unwrap();
+        let mut found = Vec::new();
+        let visit = &mut |group, key: &[u8], _: &[u8]| {
+            found.push((group, highwater_state::decode(key)?));
+            Ok(())
+        };
+        store.scan("table", 0..highwater_state::KEY_GROUPS, visit).unwrap();
+        found
+    }
+
+    /// Many keys share the seven bits of their hash by which a table looks for them.
+    #[test]
+    fn regression_every_entry_is_stored_in_the_group_of_its_key_and_deleted_from_there() {
+        let (store, mut table) = (MemStore::new(), Table::default());
+        for key in 0..1_000u64 {
+            table.update(hash_key(&key), &key, || key);
+        }
+        let encode = |v: &u64, bytes: &mut Vec<u8>| highwater_state::encode_into(v, bytes);
+        let mut changes = Changes::new("table".into());
+        table.capture(&[], &mut changes, encode).unwrap();
+        let stored = commit(&store, changes);
+        assert_eq!(stored.len(), 1_000);
+        for (group, key) in stored {
+            assert_eq!(group, group_of(hash_key(&key)), "key {key}");
+        }
+
+        let (mut changes, mut tombstones) = (Changes::new("table".into()), Tombstones::default());
+        table.drain(&[], &mut tombstones, |_, _| {}).unwrap();
+        tombstones.capture(&mut changes).unwrap();
+        assert_eq!(commit(&store, changes), []);
     }
 }
