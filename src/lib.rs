@@ -49,3 +49,8 @@ pub mod prelude {
     pub use crate::source::{CsvFiles, JsonLinesFiles, Memory, Undecodable};
     pub use crate::*;
 }
+
+/// The programs in the README, compiled as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

@@ -34,12 +34,12 @@ use crate::time::{Span, Watermark};
 ///     .sink("out", Stdout::json());
 ///
 /// let mut driver = TestDriver::new(flow)?;
-/// driver.push("events", 0, (7, EventTime::from_seconds(1)))?;
+/// driver.push("events", 0, (7u32, EventTime::from_seconds(1)))?;
 /// driver.commit()?;
-/// driver.push("events", 0, (7, EventTime::from_seconds(2)))?;
+/// driver.push("events", 0, (7u32, EventTime::from_seconds(2)))?;
 /// driver.tick()?;
 /// driver.crash_and_restart()?;
-/// driver.push("events", 0, (7, EventTime::from_seconds(11)))?;
+/// driver.push("events", 0, (7u32, EventTime::from_seconds(11)))?;
 /// driver.tick()?;
 /// assert_eq!(driver.outputs::<(u32, u64)>("out")?, [(7, 2)]);
 /// # Ok::<(), highwater::Error>(())

@@ -57,7 +57,7 @@ impl Generated {
 ///     .rate(50_000)
 ///     .disorder(seconds(2), 10)
 ///     .skew(1.1);
-/// assert_eq!(source.partitions()?.len(), 4);
+/// assert_eq!(Source::partitions(&source)?.len(), 4);
 /// let mut fetched = Fetched::default();
 /// let state = source.open("3", &Resume::default())?.read(20_000, &mut fetched)?;
 /// assert_eq!((fetched.len(), state), (10_000, ReadState::End));
