@@ -1,8 +1,8 @@
-//! The README's program: departures by hour and carrier, and the flights that came too late.
-
+// On-time performance: the mean delay of each airline in each hour of scheduled departure.
+// Run it from the root of the repository: cargo run --release --workspace --example on_time
 use highwater::prelude::*;
 
-#[derive(Clone, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct Departure {
     scheduled: EventTime,
     carrier: String,
@@ -17,7 +17,7 @@ fn main() -> Result<(), Error> {
         .key_by(|d| &d.carrier)
         .window("hourly", Tumbling::of(hours(1)))
         .aggregate(Mean::of(|d: &Departure| d.dep_delay_min));
-    hourly.sink("out", JsonLines::to("out/mean"));
-    hourly.late().sink("late", JsonLines::to("out/too-late"));
-    flow.run(Settings::at("out/state"))
+    hourly.sink("mean", JsonLines::to("out/on-time/mean"));
+    hourly.late().sink("late", JsonLines::to("out/on-time/late"));
+    flow.run(Settings::at("out/on-time/state"))
 }

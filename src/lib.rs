@@ -43,14 +43,14 @@ pub use time::{
 };
 pub use window::*;
 
-/// The README's programs, compiled and run as doc tests.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;
-
 /// What most programs need, in one `use`.
 pub mod prelude {
     pub use crate::sink::{Csv, JsonLines, Stdout};
     pub use crate::source::{CsvFiles, JsonLinesFiles, Memory, Undecodable};
     pub use crate::*;
 }
+
+/// The programs in the README, compiled as doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

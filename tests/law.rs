@@ -382,7 +382,8 @@ proptest! {
             let expected = (comparable(pipeline, expected.0), expected.1);
             for (ticks, workers) in [(1, 1), (7, 2), (1_000, 3), (3, 3), (usize::MAX, 1)] {
                 let found = live(pipeline, &input, bound, ticks, workers);
-                prop_assert_eq!(&found, &expected, "{:?}, {} a tick, {} workers", pipeline, ticks, workers);
+                let how = format!("{pipeline:?}, {ticks} a tick, {workers} workers");
+                prop_assert_eq!(&found, &expected, "{}", how);
             }
         }
     }
@@ -392,7 +393,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn law_driven(input in input(), bound in 0i64..15, dice in prop::collection::vec(any::<u8>(), 1..60)) {
+    fn law_driven(
+        input in input(),
+        bound in 0i64..15,
+        dice in prop::collection::vec(any::<u8>(), 1..60),
+    ) {
         for pipeline in ALL {
             let expected = oracle::expect(pipeline, &input, bound);
             let expected = (comparable(pipeline, expected.0), expected.1);

@@ -42,7 +42,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0usize..4, 0i64..120, prop::bool::weighted(0.85)).prop_map(|(p, t, k)| Step::Push(p, t, k)),
+        6 => (0usize..4, 0i64..120, prop::bool::weighted(0.85))
+            .prop_map(|(p, t, k)| Step::Push(p, t, k)),
         4 => Just(Step::Tick),
         2 => (1i64..80).prop_map(Step::Clock),
         1 => Just(Step::Crash),

@@ -19,9 +19,14 @@ fn check<T: serde_like::Value>(bytes: &[u8]) {
 }
 
 mod serde_like {
+    use std::fmt::Debug;
+
+    use serde::Serialize;
+    use serde::de::DeserializeOwned;
+
     /// What a stored value must be able to do.
-    pub trait Value: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug {}
-    impl<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug> Value for T {}
+    pub trait Value: Serialize + DeserializeOwned + PartialEq + Debug {}
+    impl<T: Serialize + DeserializeOwned + PartialEq + Debug> Value for T {}
 }
 
 fuzz_target!(|bytes: &[u8]| {

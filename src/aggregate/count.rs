@@ -15,7 +15,9 @@ use super::{Aggregate, Stamp};
 /// let mut state = Aggregate::<char>::init(&Count);
 /// Count.merge_rows(&mut state, 3);
 /// # trait Rows { fn merge_rows(&self, state: &mut u64, n: u64); }
-/// # impl Rows for Count { fn merge_rows(&self, s: &mut u64, n: u64) { Aggregate::<char>::merge(self, s, n) } }
+/// # impl Rows for Count {
+/// #     fn merge_rows(&self, s: &mut u64, n: u64) { Aggregate::<char>::merge(self, s, n) }
+/// # }
 /// assert_eq!(Aggregate::<char>::finish(&Count, state), 3);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]

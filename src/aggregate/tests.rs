@@ -46,7 +46,9 @@ fn rows_and_a_shuffle() -> impl Strategy<Value = (Vec<Row>, Vec<Row>)> {
 
 proptest! {
     #[test]
-    fn differential_every_aggregate_in_any_order((rows, shuffled) in rows_and_a_shuffle(), cut in 0usize..40) {
+    fn differential_every_aggregate_in_any_order(
+        (rows, shuffled) in rows_and_a_shuffle(), cut in 0usize..40,
+    ) {
         check(&Count, &rows, &shuffled, cut);
         check(&CountDistinct::of(|r: &Row| r.1), &rows, &shuffled, cut);
         check(&Sum::of(|r: &Row| r.1), &rows, &shuffled, cut);
@@ -68,7 +70,9 @@ proptest! {
 
     /// Sums of halves, quarters and the like against integer arithmetic in the smallest unit.
     #[test]
-    fn oracle_float_sums_are_exact(values in prop::collection::vec((-1_000_000i64..1_000_000, 0u32..60), 0..50)) {
+    fn oracle_float_sums_are_exact(
+        values in prop::collection::vec((-1_000_000i64..1_000_000, 0u32..60), 0..50),
+    ) {
         let rows: Vec<(i64, u32)> = values;
         let sum = Sum::of(|r: &(i64, u32)| r.0 as f64 / (1u64 << r.1) as f64);
         let mut state = sum.init();

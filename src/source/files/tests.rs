@@ -16,7 +16,8 @@ pub(super) struct Row {
 
 /// Quotes with line ends in them, both kinds of line end, empty lines, a last line without end.
 const CSV: &str = "id,name,note\r\n1,ann,\"a \"\"b\"\"\nc,d\"\r\n2,bob,\n\n\r\n3,\"x\",y\n4,é,z";
-const JSON: &str = "{\"id\":1,\"name\":\"ann\",\"note\":\"a\"}\r\n\n{\"id\":2,\"name\":\"bob\"}\n  \r\n\
+const JSON: &str = "{\"id\":1,\"name\":\"ann\",\"note\":\"a\"}\r\n\n\
+    {\"id\":2,\"name\":\"bob\"}\n  \r\n\
                     {\"id\":3,\"name\":\"\u{e9}\",\"note\":null,\"more\":[1]}";
 
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
