@@ -9,8 +9,8 @@ fi
 
 missing=()
 command -v c++ > /dev/null || missing+=(g++)
-find /usr/lib /usr/local/lib "${LIBCLANG_PATH:-/nonexistent}" -name 'libclang*.so*' \
-    ! -name 'libclang-cpp*' -print -quit 2> /dev/null | grep -q . || missing+=(libclang-dev)
+find /usr/lib /usr/local/lib "${LIBCLANG_PATH:-/nonexistent}" \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' \) \
+    -print -quit 2> /dev/null | grep -q . || missing+=(libclang-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get > /dev/null; then
