@@ -47,6 +47,9 @@ pub(super) struct Ingest {
     capabilities: Vec<[Capability<u64>; 2]>,
 }
 
+/// A source's rows and its dead letters.
+type Ports<'s> = [Stream<'s, u64, Parcel>; 2];
+
 /// Installs the ingest operator; returns its address and, per source, its two streams.
 pub(super) fn install<'s>(
     scope: Scope<'s, u64>,
@@ -54,7 +57,7 @@ pub(super) fn install<'s>(
     control: Receiver<Control>,
     shared: Rc<WorkerShared>,
     first_tick: u64,
-) -> (Rc<[usize]>, Vec<[Stream<'s, u64, Parcel>; 2]>) {
+) -> (Rc<[usize]>, Vec<Ports<'s>>) {
     let mut builder = OperatorBuilder::new("ingest".to_owned(), scope);
     let address = builder.operator_info().address;
     let mut outputs = Vec::new();

@@ -61,6 +61,7 @@ pub(crate) fn stop_on_ctrl_c(handle: &Handle) -> Result<(), Error> {
                     stop();
                 }
                 if tokio::signal::ctrl_c().await.is_ok() {
+                    #[expect(clippy::disallowed_methods, reason = "the user asked for it, twice")]
                     std::process::exit(130);
                 }
             });

@@ -174,12 +174,13 @@ impl WorkerShared {
         let mut seals = self.seals.borrow_mut();
         let operators = seals.entry(tick).or_default();
         operators.push(seal);
-        if operators.len() == self.nodes && !self.poison.is_set() {
-            if let Some(operators) = seals.remove(&tick) {
-                self.ticks.borrow_mut().remove(&tick);
-                let seal = WorkerSeal { worker: self.index, tick, operators };
-                let _ = self.events.send(Event::Sealed(Box::new(seal)));
-            }
+        if operators.len() == self.nodes
+            && !self.poison.is_set()
+            && let Some(operators) = seals.remove(&tick)
+        {
+            self.ticks.borrow_mut().remove(&tick);
+            let seal = WorkerSeal { worker: self.index, tick, operators };
+            let _ = self.events.send(Event::Sealed(Box::new(seal)));
         }
     }
 }

@@ -184,11 +184,14 @@ fn wire<'s>(
     address
 }
 
+/// One stream, as often as it has consumers.
+type Copies<'s> = Vec<Stream<'s, u64, Parcel>>;
+
 /// Output streams on their way to their consumers: the last one gets the stream itself, so that
 /// only a real fan-out copies rows.
 struct Streams<'s, 'p> {
     plan: &'p Plan,
-    waiting: RefCell<Vec<(PortRef, Vec<Stream<'s, u64, Parcel>>)>>,
+    waiting: RefCell<Vec<(PortRef, Copies<'s>)>>,
 }
 
 impl<'s, 'p> Streams<'s, 'p> {

@@ -17,6 +17,9 @@ use crate::operator::window::WindowAggregate;
 use crate::operator::{Class, Logic};
 use crate::window::{FixedWindows, Session, WindowResult};
 
+/// Keys with their new values.
+type Changed<K, V> = Stream<(K, V), Untimed>;
+
 /// A stream whose rows go to the worker that owns their key.
 pub struct Keyed<T, K, M> {
     pub(crate) stream: Stream<T, M>,
@@ -43,7 +46,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// Assigns rows to windows, to be aggregated. `id` names the operator in errors, metrics and
     /// state.
     #[track_caller]
-    #[must_use]
     pub fn window<W: WindowKind>(&self, id: &str, windows: W) -> Windowed<T, K, W> {
         Windowed { keyed: self.clone(), id: id.to_owned(), windows, location: Location::caller() }
     }
@@ -51,7 +53,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// A process function in event-time order: accepted events wait until the watermark passes
     /// them, then events and timers come in order of time, a timer before an event of equal time.
     #[track_caller]
-    #[must_use]
     pub fn process<P: Process<K::Key, T>>(
         &self,
         id: &str,
@@ -67,7 +68,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// A process function that acts at once, in order of arrival; timers fire at the end of the
     /// tick in which the watermark passes them.
     #[track_caller]
-    #[must_use]
     pub fn process_on_arrival<P: Process<K::Key, T>>(
         &self,
         id: &str,
@@ -108,12 +108,11 @@ impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
     /// A running aggregate: in each tick, the new value of every key that changed. In order of
     /// arrival, without event time; nothing is late.
     #[track_caller]
-    #[must_use]
     pub fn running<A: Aggregate<T>>(
         &self,
         id: &str,
         aggregate: A,
-    ) -> Undeclared<Stream<(K::Key, A::Output), Untimed>>
+    ) -> Undeclared<Changed<K::Key, A::Output>>
     where
         A::State: Clone,
     {

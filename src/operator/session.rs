@@ -29,6 +29,9 @@ pub(crate) struct SessionAggregate<T, K: KeyOf<T>, A: Aggregate<T>> {
     pub(crate) types: PhantomData<fn(T)>,
 }
 
+/// What a tick has closed: by window, keys and their states.
+type Closed<K, S> = BTreeMap<Window, Vec<(K, S)>>;
+
 impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
     pub(crate) fn restore(
         &mut self,
@@ -70,7 +73,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
         &mut self,
         hash: u64,
         key: &K::Key,
-        closed: &mut BTreeMap<Window, Vec<(K::Key, A::State)>>,
+        closed: &mut Closed<K::Key, A::State>,
         cx: &Cx,
     ) -> Result<(), Error> {
         let Some(sessions) = self.table.get(hash, key) else { return Ok(()) };
@@ -159,8 +162,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
 
     fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
         self.tombstones.capture(changes)?;
-        self.table
-            .capture(&[], changes, |sessions, bytes| highwater_state::encode_into(sessions, bytes))
+        self.table.capture(&[], changes, highwater_state::encode_into)
     }
 
     fn entries(&self) -> u64 {

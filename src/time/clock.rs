@@ -14,6 +14,7 @@ pub(crate) struct SystemClock {
 }
 
 impl SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of the system clock")]
     pub(crate) fn new() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start_micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);

@@ -140,7 +140,8 @@ fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
     if micros <= 0 || slide_micros <= 0 {
         return Err(format!("a window of size {size} and slide {slide}: both must be above zero"));
     }
-    if micros / slide_micros > MOST_OVERLAPS {
+    // Rounded up: what is left over is one more window for some events.
+    if (micros - 1) / slide_micros >= MOST_OVERLAPS {
         return Err(format!(
             "a window of size {size} and slide {slide}: an event would fall into more than \
              {MOST_OVERLAPS} windows"

@@ -13,6 +13,14 @@ fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_fixed_int_encoding()
 }
 
+/// No value is larger than this; what claims to be is damaged.
+const LIMIT_BYTES: usize = 1 << 30;
+
+/// As [`config`], refusing lengths that no value can have before anything is allocated for them.
+fn decode_config() -> impl bincode::config::Config {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT_BYTES>()
+}
+
 /// Appends the encoding of `value` to `bytes`.
 ///
 /// # Errors
@@ -24,13 +32,13 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Res
         .map_err(|e| Error::Encode(e.to_string()))
 }
 
-/// Decodes a value that fills `bytes` exactly. Lengths are limited by the input: serde's
-/// collections grow as elements are read, never ahead of them.
+/// Decodes a value that fills `bytes` exactly. Collections grow as elements are read, never ahead
+/// of them; a string's length is limited to 1 GiB.
 ///
 /// # Errors
 /// Where the bytes do not hold such a value, or hold more.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let (value, read) = bincode::serde::decode_from_slice(bytes, config())
+    let (value, read) = bincode::serde::decode_from_slice(bytes, decode_config())
         .map_err(|e| Error::Corrupt(e.to_string()))?;
     if read != bytes.len() {
         return Err(Error::Corrupt(format!("{} bytes too many", bytes.len() - read)));

@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(group_of(hash_key("UA")), VECTOR_UA);
     }
 
-    const VECTOR_ONE: KeyGroup = 0;
-    const VECTOR_UA: KeyGroup = 0;
+    const VECTOR_ONE: KeyGroup = 190;
+    const VECTOR_UA: KeyGroup = 219;
 
     #[test]
     fn every_group_has_exactly_the_worker_that_lists_it() {

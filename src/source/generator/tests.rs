@@ -75,7 +75,8 @@ fn regression_the_events_of_a_seed_are_pinned() {
     assert_eq!(summary, PINNED);
 }
 
-const PINNED: [(u64, u64, i64); 2] = [(0, 0, 0), (0, 0, 0)];
+const PINNED: [(u64, u64, i64); 2] =
+    [(8, 4_169_739_942_164_508_535, 0), (3, 4_040_444_147_450_644_655, 1_000)];
 
 #[test]
 fn the_rate_is_kept_without_drift() {
