@@ -1,7 +1,7 @@
 // A process function of your own: it keeps state and timers per key, and says when a machine
 // has been silent for too long. Silence is measured in event time, so the alerts are the same
 // however fast the readings arrive and wherever the program was killed.
-// Run it: cargo run --release --workspace --example embed_process
+// Run it: cargo run --release -p highwater --example embed_process
 use highwater::prelude::*;
 use highwater::sink::channel;
 use serde::{Deserialize, Serialize};

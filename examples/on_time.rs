@@ -1,5 +1,5 @@
 // On-time performance: the mean delay of each airline in each hour of scheduled departure.
-// Run it from the root of the repository: cargo run --release --workspace --example on_time
+// Run it from the root of the repository: cargo run --release -p highwater --example on_time
 use highwater::prelude::*;
 
 #[derive(Clone, serde::Serialize, serde::Deserialize)]

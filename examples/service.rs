@@ -4,7 +4,7 @@
 //   POST /clicks   [{"user":"ann","at":"2026-01-01T00:00:00Z"}, ..]
 //   GET  /minutes  [{"key":"ann","window":{..},"value":2}, ..]
 //
-// Run it: cargo run --release --workspace --example service
+// Run it: cargo run --release -p highwater --example service
 // With `--once` it takes any free port, sends itself a few clicks, prints the answers and stops.
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -187,14 +187,15 @@ fn wire<'s>(
     address
 }
 
+/// One stream, as often as it has consumers.
+type Copies<'s> = Vec<Stream<'s, u64, Parcel>>;
+
 /// Output streams on their way to their consumers: the last one gets the stream itself, so that
 /// only a real fan-out copies rows.
 struct Streams<'s, 'p> {
     plan: &'p Plan,
     waiting: RefCell<Vec<(PortRef, Copies<'s>)>>,
 }
-
-type Copies<'s> = Vec<Stream<'s, u64, Parcel>>;
 
 impl<'s, 'p> Streams<'s, 'p> {
     fn new(plan: &'p Plan) -> Self {

@@ -276,7 +276,23 @@ impl<T: Data, M: 'static> Stream<T, M> {
 
 impl<T: Data> Stream<T, Raw> {
     /// Assigns an event time to each row, and with it a promise to each partition: see
-    /// [`Disorder`].
+    /// [`Disorder`]. There is no such method on a stream that has lost the order of its
+    /// partitions, behind `union` for example:
+    ///
+    /// ```compile_fail
+    /// use highwater::prelude::*;
+    /// let flow = Flow::new("no order");
+    /// let one = flow.source("one", Memory::of([EventTime::MIN]));
+    /// let two = flow.source("two", Memory::of([EventTime::MIN]));
+    /// one.union(&[&two]).event_time(|t| *t, Disorder::ascending());
+    /// ```
+    ///
+    /// ```
+    /// use highwater::prelude::*;
+    /// let flow = Flow::new("order");
+    /// let one = flow.source("one", Memory::of([EventTime::MIN]));
+    /// one.event_time(|t| *t, Disorder::ascending());
+    /// ```
     #[track_caller]
     pub fn event_time(
         &self,
