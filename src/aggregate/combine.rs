@@ -38,6 +38,10 @@ where
         self.aggregate.describe()
     }
 
+    fn needs_order(&self) -> bool {
+        self.aggregate.needs_order()
+    }
+
     fn init(&self) -> A::State {
         self.aggregate.init()
     }
@@ -64,6 +68,10 @@ macro_rules! tuples {
 
             fn describe(&self) -> String {
                 format!("({})", [$(self.$index.describe()),*].join(", "))
+            }
+
+            fn needs_order(&self) -> bool {
+                $(self.$index.needs_order())||*
             }
 
             fn init(&self) -> Self::State {

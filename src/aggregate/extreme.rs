@@ -138,6 +138,10 @@ where
         format!("top {}", self.n)
     }
 
+    fn needs_order(&self) -> bool {
+        true
+    }
+
     fn init(&self) -> Self::State {
         Vec::new()
     }

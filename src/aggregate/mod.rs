@@ -43,6 +43,12 @@ pub trait Aggregate<T>: Send + Sync + 'static {
     /// The name and parameters, as the plan prints and fingerprints them.
     fn describe(&self) -> String;
 
+    /// Whether the result depends on the order of rows of equal time: then results of windows
+    /// that are aggregated again carry their order.
+    fn needs_order(&self) -> bool {
+        false
+    }
+
     /// The state of no rows.
     fn init(&self) -> Self::State;
 

@@ -22,6 +22,10 @@ macro_rules! one_row {
                 $word.to_owned()
             }
 
+            fn needs_order(&self) -> bool {
+                true
+            }
+
             fn init(&self) -> Self::State {
                 None
             }
@@ -74,6 +78,10 @@ impl<T: Data + Serialize + DeserializeOwned> Aggregate<T> for Collect {
 
     fn describe(&self) -> String {
         "collect".to_owned()
+    }
+
+    fn needs_order(&self) -> bool {
+        true
     }
 
     fn init(&self) -> Self::State {

@@ -310,6 +310,10 @@ impl Coordinator {
         self.phase == Phase::Done
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.poison.is_set()
+    }
+
     pub(super) fn no_tick_open(&self) -> bool {
         self.open.is_empty()
     }
@@ -368,6 +372,12 @@ impl Coordinator {
 
     /// When the next tick is due without data, on the tick clock.
     pub(super) fn next_due_micros(&self) -> Option<i64> {
+        // Where no tick may be opened now, an event will say when it may.
+        let full = self.open.len() >= self.settings.ticks_in_flight
+            || self.open.values().any(|open| open.polls_missing > 0);
+        if full || self.phase != Phase::Running || !self.all_ready() {
+            return None;
+        }
         let wake = self.wake_at_micros.filter(|_| self.open.is_empty());
         self.commit_due_micros().into_iter().chain(wake).min()
     }
@@ -389,10 +399,11 @@ impl Coordinator {
             self.last_commit_micros = clock_micros;
             self.last_commit_tick = tick;
         }
+        let complete: Arc<[bool]> = self.sources.iter().map(|s| s.complete).collect();
         tracing::trace!(tick, commit, partitions = reads.len(), "opening a tick");
         let info = TickInfo { clock_micros, commit };
         for (control, activator) in self.controls.iter().zip(&self.activators) {
-            let open = TickOpen { tick, info, reads: reads.clone() };
+            let open = TickOpen { tick, info, reads: reads.clone(), complete: complete.clone() };
             // A worker that is gone has said so, or will.
             let _ = control.send(Control::Tick(open));
             if let Some(activator) = activator {

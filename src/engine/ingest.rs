@@ -149,11 +149,9 @@ impl Ingest {
                 }
                 readings.push(partition.reading(limit.is_some()));
             }
-            let end = TickEnd {
-                summary: Summary::Absent,
-                largest: None,
-                readings: Some(readings.into()),
-            };
+            // While partitions may be added, those that have ended are not the end of time.
+            let summary = if open.complete[index] { Summary::Absent } else { Summary::Idle };
+            let end = TickEnd { summary, largest: None, readings: Some(readings.into()) };
             for port in 0..2 {
                 let cap = &mut capabilities[index][port];
                 give(&mut outputs[index][port], cap, 0, Body::End(end.clone()));
@@ -205,7 +203,8 @@ impl OpenPartition {
         while left > 0 && state == ReadState::More {
             let fetch = reader.read(left.min(BATCH_ROWS), &self.partition)?;
             state = fetch.state;
-            left = left.saturating_sub(fetch.total as usize);
+            // A reader that has more, but not now, must not keep a stop from being heard.
+            left = if fetch.total == 0 { 0 } else { left.saturating_sub(fetch.total as usize) };
             port.counters.events_in += fetch.total;
             port.counters.dead += fetch.dead_total;
             port.counters.used += fetch.total - fetch.dead_total;

@@ -1,5 +1,6 @@
 //! A live flow: a coordinator thread, a commit thread and worker threads.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,7 +12,7 @@ use super::coordinator::{CommitLane, Coordinator, Parts};
 use super::shared::{Event, Poison};
 use super::worker::{self, WorkerStart};
 use super::{shared, start};
-use crate::error::{Error, panic_message};
+use crate::error::{Error, ErrorKind, panic_message};
 use crate::flow::Plan;
 use crate::handle::{self, Handle, HandleOwner};
 use crate::settings::Settings;
@@ -115,7 +116,12 @@ fn drive(
         record,
         resumed,
     });
-    let result = run_loop(&mut coordinator, &*clock, inbox, owner);
+    // Sources are asked things on this thread too: whatever they do, the workers are stopped.
+    let run = AssertUnwindSafe(|| run_loop(&mut coordinator, &*clock, inbox, owner));
+    let result = catch_unwind(run).unwrap_or_else(|panic| {
+        let message = format!("a source panicked: {}", panic_message(&*panic));
+        Err(Error::new(ErrorKind::UserCode, message))
+    });
     match &result {
         Ok(()) => tracing::info!("ended"),
         Err(error) => tracing::error!(%error, "failed"),

@@ -129,6 +129,10 @@ impl ManualEngine {
     /// Runs one tick to its end, and the last one too if the input has ended.
     pub(crate) fn tick(&mut self, commit: bool) -> Result<(), Error> {
         self.hear()?;
+        if self.coordinator.has_failed() {
+            let message = "the flow has failed: `crash_and_restart` goes on from the last commit";
+            return Err(Error::plan(message));
+        }
         if self.coordinator.is_done() {
             return Ok(());
         }

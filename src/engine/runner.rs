@@ -234,6 +234,8 @@ impl Runner {
         let (logic, cx) = (&mut self.logic, &mut self.cx);
         catch_unwind(AssertUnwindSafe(|| logic.tick_end(cx)))
             .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
+        // What was heard of the source itself counts beside what its partitions promise.
+        self.cx.summary = self.cx.summary.map(|summary| summary.merge(pending.summary));
         self.send(cap, outputs);
         let end = TickEnd {
             summary: match self.cx.summary {

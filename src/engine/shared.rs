@@ -34,6 +34,8 @@ pub(super) struct TickOpen {
     pub(super) info: TickInfo,
     /// What to read; partitions that are not named are not read.
     pub(super) reads: Arc<[ReadOrder]>,
+    /// By source: no partition will be added any more.
+    pub(super) complete: Arc<[bool]>,
 }
 
 #[derive(Clone, Copy, Default)]

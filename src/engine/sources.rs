@@ -15,7 +15,7 @@ pub(super) struct SourceState {
     rank: u32,
     pub(super) partitions: Vec<PartitionInfo>,
     /// The source said that no partition will be added, and its partitions were listed after that.
-    complete: bool,
+    pub(super) complete: bool,
     /// The last tick opened when the source last woke the flow.
     pub(super) woken_at: Option<u64>,
 }

@@ -65,7 +65,9 @@ pub(super) fn list_sources(
                 );
                 return Err(Error::new(ErrorKind::Input, message).in_operator(&n.id));
             }
-            let ended = known.ended || gone;
+            // A source that cannot be read again brings a new stream under an old name.
+            let lost = source.replay() == crate::source::Replay::Lost;
+            let ended = gone || (known.ended && !lost);
             state.add(PartitionRecord { ended, ..known.clone() });
         }
         for name in listed {

@@ -171,7 +171,9 @@ impl<T: Data, K: KeyOf<T>, W: WindowKind> Windowed<T, K, W> {
         aggregate: A,
     ) -> WithLate<WindowResult<K::Key, A::Output>, T> {
         let params = format!("{}, {}", self.windows.describe(), aggregate.describe());
-        let spec = Spec { fault: self.windows.fault(), ..stateful("window", params) };
+        let needs_order = aggregate.needs_order();
+        let fault = self.windows.fault();
+        let spec = Spec { fault, needs_order, ..stateful("window", params) };
         let make = self.windows.factory(self.keyed.key_of.clone(), Arc::new(aggregate));
         let stream = &self.keyed.stream;
         let node = stream.add(Some(&self.id), spec, vec![stream.port], self.location, make);

@@ -8,7 +8,7 @@ use highwater_state::{Changes, group_of, hash_key};
 use super::{Cx, Logic, Outcome, Reading, RowGuard, typed};
 use crate::error::Error;
 use crate::event::{Batch, Data, LateReason, Partition, Rows, Straggler};
-use crate::time::{Disorder, EventTime, PartitionTime, Summary, TimeState};
+use crate::time::{Activity, Disorder, EventTime, PartitionTime, Summary, TimeState};
 
 pub(crate) struct AssignTime<T, F> {
     pub(crate) extract: Arc<F>,
@@ -56,6 +56,9 @@ impl<T: Data, F: Fn(&T) -> EventTime> AssignTime<T, F> {
         let heard = std::mem::take(&mut tracked.heard_this_tick);
         match reading.outcome {
             Outcome::Finished => tracked.time.finish(),
+            Outcome::Read | Outcome::NotRead if before == Activity::Finished => {
+                tracked.time.revive();
+            }
             Outcome::Read if !heard => tracked.time.quiet(elapsed_micros, idle_after),
             Outcome::Read | Outcome::NotRead => {}
         }

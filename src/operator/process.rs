@@ -239,6 +239,7 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
 
     fn send_output(&mut self, cx: &mut Cx) {
         let rows = std::mem::take(&mut self.output.rows);
+        cx.largest = cx.largest.max(self.output.times.iter().copied().max());
         let origin = match self.ordered_by {
             Some(operator_rank) => {
                 Origin::Results { operator_rank, orders: std::mem::take(&mut self.output.orders) }

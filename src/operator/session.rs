@@ -155,6 +155,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
                 }
                 rows.push(WindowResult { key, window, value: self.aggregate.finish(state) });
             }
+            cx.largest = cx.largest.max(Some(window.last_time()));
             cx.send(0, result_batch(rows, window, self.ordered_by, orders, cx));
         }
         Ok(())

@@ -172,6 +172,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
             rows.push(WindowResult { key, window, value: aggregate.finish(state) });
         })?;
         failed?;
+        cx.largest = cx.largest.max(Some(window.last_time()));
         cx.send(0, result_batch(rows, window, self.ordered_by, orders, cx));
         Ok(())
     }

@@ -63,7 +63,11 @@ impl Committer {
         for (id, writer) in &mut self.sinks {
             guarded(id, || writer.publish())?;
         }
-        let sinks_due_micros = self.sinks.values().filter_map(|writer| writer.due_micros()).min();
+        let mut sinks_due_micros: Option<i64> = None;
+        for (id, writer) in &self.sinks {
+            let due = guarded(id, || Ok(writer.due_micros()))?;
+            sinks_due_micros = sinks_due_micros.into_iter().chain(due).min();
+        }
         Ok(CommitDone { tick: job.record.tick, last: job.last, sinks_due_micros })
     }
 }

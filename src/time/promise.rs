@@ -268,6 +268,12 @@ impl PartitionTime {
         }
     }
 
+    /// A partition that had ended is there again, and is waited for.
+    pub(crate) fn revive(&mut self) {
+        self.quiet_micros = 0;
+        self.state.activity = Activity::Fresh;
+    }
+
     pub(crate) fn finish(&mut self) {
         self.state.activity = Activity::Finished;
     }
