@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/highwater/target
 CARGO = cargo
 BUILD = --release --workspace
 
-.PHONY: demo test lint bench fuzz doc setup clean-demo
+.PHONY: demo test lint bench fuzz doc setup
 
 setup:
 	@./scripts/setup.sh

@@ -44,7 +44,6 @@ impl fmt::Display for ErrorKind {
 ///
 /// [`Display`](fmt::Display) prints this error alone; the cause is behind
 /// [`source`](std::error::Error::source).
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
@@ -151,6 +150,19 @@ impl fmt::Display for Error {
             write!(f, ", position {position}")?;
         }
         write!(f, ": {}", self.message)
+    }
+}
+
+/// For a `main` that returns this error: what `Display` says, and the chain of causes.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, "\n  because: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

@@ -259,6 +259,63 @@ fn a_partition_whose_rows_are_all_filtered_becomes_idle() {
 }
 
 #[test]
+fn while_partitions_may_be_added_those_that_have_ended_are_not_the_end_of_time() {
+    let source = Pushed::<Event>::partitions(1);
+    let flow = Flow::new("more may come");
+    flow.source("in", source.clone())
+        .event_time(|e| EventTime::from_micros(e.0), Disorder::ascending())
+        .key_with(|_| 0u8)
+        .window("w", Tumbling::of(micros(SIZE)))
+        .aggregate(Count)
+        .drop_late("none")
+        .map(|r| (r.window.start.as_micros(), r.value))
+        .sink("out", Stdout::json());
+    let mut driver = TestDriver::new(flow).unwrap();
+    push(&mut driver, 0, &[5]);
+    source.finish_partition(0);
+    driver.commit().unwrap();
+    assert_ne!(driver.watermark("w"), Watermark::End);
+    push(&mut driver, 1, &[6, 25]);
+    driver.commit().unwrap();
+    assert_eq!(driver.outputs::<(i64, u64)>("out").unwrap(), [(0, 2)], "6 is not late");
+    driver.finish::<Event>("in").unwrap();
+    assert_eq!(driver.outputs::<(i64, u64)>("out").unwrap(), [(0, 2), (20, 1)]);
+}
+
+#[test]
+fn at_the_end_a_timer_still_fires_before_a_result_of_a_later_time() {
+    struct Log;
+    impl Process<u8, (u8, i64)> for Log {
+        type State = ();
+        type Output = i64;
+        fn event(&self, cx: &mut ProcessCx<'_, (), i64>, _: &u8, event: (u8, i64)) {
+            cx.emit(event.1);
+            cx.set_timer("t", cx.time() + micros(5));
+        }
+        fn timer(&self, cx: &mut ProcessCx<'_, (), i64>, _: &u8, timer: &Timer) {
+            cx.emit(-timer.time.as_micros());
+        }
+    }
+    let flow = Flow::new("results at the end");
+    let raw = flow
+        .source("in", Pushed::<(u8, i64)>::partitions(1))
+        .event_time(|e| EventTime::from_micros(e.1), Disorder::ascending());
+    let windows = raw
+        .key_by(|e| &e.0)
+        .window("w", Tumbling::of(micros(100)))
+        .aggregate(Count)
+        .drop_late("none")
+        .map(|r| (r.key, r.window.last_time().as_micros()));
+    let both = windows.union(&[&raw]);
+    let log = both.key_by(|e| &e.0).process("p", Log).unbounded().drop_late("none");
+    log.sink("out", Stdout::json());
+    let mut driver = TestDriver::new(flow).unwrap();
+    driver.push("in", 0, (1u8, 10i64)).unwrap();
+    driver.finish::<(u8, i64)>("in").unwrap();
+    assert_eq!(driver.outputs::<i64>("out").unwrap(), [10, -15, 99, -104]);
+}
+
+#[test]
 fn a_straggler_still_counts_in_the_hopping_windows_that_are_open() {
     let flow = Flow::new("hopping");
     let windows = flow
