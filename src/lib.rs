@@ -32,7 +32,7 @@ pub use flow::{
     Windowed, WithLate,
 };
 pub use handle::Handle;
-pub use keyed::{Computed, Key, KeyOf, Lent, Process, ProcessCx, Timer};
+pub use keyed::{Computed, Key, KeyOf, Lent, OldState, Process, ProcessCx, Timer, Ttl};
 pub use metrics::{Metrics, OperatorMetrics, PartitionMetrics, PartitionState, Percentiles};
 pub use operator::{Class, Counters};
 pub use settings::Settings;

@@ -37,6 +37,23 @@ pub struct Settings {
     /// How many ticks may be open at once. Default: 2.
     #[serde(default = "default_ticks_in_flight")]
     pub ticks_in_flight: usize,
+    /// Bytes of memory for state: hot tables, RocksDB's cache and its buffers. Past it, state
+    /// that the store holds is forgotten and read again when needed. Default: 1 GiB.
+    #[serde(default = "default_memory_budget")]
+    pub memory_budget: u64,
+    /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened
+    /// until RocksDB has caught up. They are kept in memory too, beside the budget's other
+    /// parts. Default: 128 MiB.
+    #[serde(default = "default_log_tail_limit")]
+    pub log_tail_limit: u64,
+}
+
+fn default_memory_budget() -> u64 {
+    1 << 30
+}
+
+fn default_log_tail_limit() -> u64 {
+    128 << 20
 }
 
 fn default_workers() -> usize {
@@ -76,6 +93,8 @@ impl Settings {
             tick_max_events: default_tick_max_events(),
             tick_max_bytes: default_tick_max_bytes(),
             ticks_in_flight: default_ticks_in_flight(),
+            memory_budget: default_memory_budget(),
+            log_tail_limit: default_log_tail_limit(),
         }
     }
 
@@ -98,6 +117,35 @@ impl Settings {
     pub fn tick_max_events(mut self, events: usize) -> Self {
         self.tick_max_events = events;
         self
+    }
+
+    /// Sets the memory for state, in bytes.
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = bytes;
+        self
+    }
+
+    /// Sets how much a restart may have to replay, in bytes.
+    #[must_use]
+    pub fn log_tail_limit(mut self, bytes: u64) -> Self {
+        self.log_tail_limit = bytes;
+        self
+    }
+
+    /// The part of the budget for RocksDB's cache and buffers.
+    pub(crate) fn base_memory(&self) -> u64 {
+        self.memory_budget / 4
+    }
+
+    /// The part of the budget for hot tables.
+    pub(crate) fn hot_memory(&self) -> usize {
+        if self.state.is_none() {
+            // Nothing can be forgotten that is nowhere else.
+            return usize::MAX;
+        }
+        let tail = self.log_tail_limit.min(self.memory_budget / 4);
+        usize::try_from(self.memory_budget - self.base_memory() - tail).unwrap_or(usize::MAX)
     }
 
     /// Refuses values that cannot work.

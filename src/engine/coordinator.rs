@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use highwater_state::{Changes, Store};
 use timely::scheduling::SyncActivator;
 
+use super::assembly::{Assembly, CommitLane};
 use super::shared::{
     Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
 };
@@ -16,17 +18,9 @@ use crate::error::Error;
 use crate::flow::{Body, Plan};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::sink::Chunk;
-use crate::tick::{CommitDone, CommitJob, TickRecord};
+use crate::tick::{CommitDone, TickRecord};
 use crate::time::Tick;
 use crate::time::clock::Clock;
-
-/// Where sealed output and commits go: a thread of its own, or, in tests, the same thread.
-pub(super) trait CommitLane {
-    fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error>;
-    /// The commit that was made, unless it will be told later.
-    fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error>;
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -42,6 +36,8 @@ enum Phase {
 
 pub(super) struct Coordinator {
     pub(super) plan: Arc<Plan>,
+    /// Only asked how long its log's tail is.
+    store: Arc<dyn Store>,
     settings: Settings,
     clock: Arc<dyn Clock>,
     lane: Box<dyn CommitLane>,
@@ -56,6 +52,8 @@ pub(super) struct Coordinator {
     /// A tick since the last commit tick changed something.
     dirty: bool,
     commit_in_flight: bool,
+    /// The commit that is being put together, if one is.
+    assembly: Assembly,
     last_commit_micros: i64,
     /// The last tick that was opened to be committed.
     last_commit_tick: u64,
@@ -67,6 +65,8 @@ pub(super) struct Coordinator {
     /// The last tick closes a flow whose input has ended.
     phase_finished: bool,
     pub(super) totals: Totals,
+    /// How many operators each worker has that write out what they changed.
+    operators: usize,
 }
 
 struct OpenTick {
@@ -81,6 +81,7 @@ struct OpenTick {
 /// What a coordinator is made of.
 pub(super) struct Parts {
     pub(super) plan: Arc<Plan>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) settings: Settings,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) lane: Box<dyn CommitLane>,
@@ -94,8 +95,10 @@ pub(super) struct Parts {
 
 impl Coordinator {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { plan, settings, clock, lane, poison, controls, sources, record, resumed } =
-            parts;
+        let Parts { plan, store, settings, clock, .. } = parts;
+        let Parts { lane, poison, controls, sources, record, resumed, .. } = parts;
+        let is_source = |node: &&crate::flow::Node| matches!(node.body, Body::Source(_));
+        let operators = plan.nodes.len() - plan.nodes.iter().filter(is_source).count();
         let totals = Totals::new(&plan, &record, resumed);
         let mut coordinator = Coordinator {
             activators: controls.iter().map(|_| None).collect(),
@@ -104,6 +107,7 @@ impl Coordinator {
             last_commit_tick: record.tick.0,
             sinks_due_micros: None,
             plan,
+            store,
             settings,
             clock,
             lane,
@@ -114,10 +118,12 @@ impl Coordinator {
             open: BTreeMap::new(),
             dirty: false,
             commit_in_flight: false,
+            assembly: Assembly::default(),
             wake_at_micros: None,
             phase: Phase::Running,
             phase_finished: false,
             totals,
+            operators,
         };
         for source in 0..coordinator.sources.len() {
             for index in 0..coordinator.sources[source].partitions.len() {
@@ -150,9 +156,12 @@ impl Coordinator {
             }
             Event::Polled { tick, reports } => self.polled(tick, reports),
             Event::Sealed(seal) => self.sealed(*seal)?,
+            Event::Captured { tick, changes } => self.captured(tick, changes)?,
             Event::Woken { source } => self.woken(source)?,
             Event::Committed(done) => self.committed(&done),
             Event::Failed(error) => return Err(error),
+            // That ticks may be opened is looked at after every event.
+            Event::TailMoved => {}
             Event::Shutdown => self.stop(),
         }
         Ok(())
@@ -204,13 +213,12 @@ impl Coordinator {
 
     /// Every worker has sealed the tick.
     fn seal(&mut self, tick: u64, open: OpenTick) -> Result<(), Error> {
-        let mut changes = Vec::new();
         let mut promises = BTreeMap::new();
         let mut changed = false;
         self.totals.begin_tick(Tick(tick), open.clock_micros);
         self.wake_at_micros = None;
         for operator in open.seals.into_iter().flat_map(|seal| seal.operators) {
-            let OperatorSeal { node, chunks, wake_at_micros, capture, .. } = &operator;
+            let OperatorSeal { node, chunks, wake_at_micros, .. } = &operator;
             self.wake_at_micros = match (self.wake_at_micros, *wake_at_micros) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -220,52 +228,55 @@ impl Coordinator {
                 chunks.is_empty() || matches!(self.plan.nodes[*node].body, Body::Sink(_))
             );
             let id = self.plan.nodes[*node].id.clone();
-            if capture.is_some() != open.commit {
+            if operator.promises.is_some() != open.commit {
                 return Err(Error::bug("an operator captured in the wrong tick"));
             }
             for chunk in operator.chunks {
-                self.lane.output(&id, Tick(tick), chunk)?;
+                let lane = &mut *self.lane;
+                self.assembly.output(lane, &id, Tick(tick), chunk)?;
             }
-            if let Some(capture) = operator.capture {
-                let list: &mut Vec<_> = promises.entry(id.to_string()).or_default();
-                list.extend(capture.promises);
-                if !capture.changes.is_empty() {
-                    changes.push(capture.changes);
-                }
+            if let Some(list) = operator.promises {
+                let all: &mut Vec<_> = promises.entry(id.to_string()).or_default();
+                all.extend(list);
             }
         }
         // A tick before the last commit tick is covered by it.
         self.dirty |= changed && tick > self.last_commit_tick;
         if open.commit {
-            self.commit(tick, open.clock_micros, changes, promises, open.last)?
+            self.totals.set_promises(promises);
+            self.record.tick = Tick(tick);
+            self.record.clock_micros = open.clock_micros;
+            self.record.commits += 1;
+            self.record.finished = open.last && self.phase_finished;
+            self.record.sources = self.sources.iter().map(SourceState::record).collect();
+            self.record.operators = self.totals.records();
+            self.assembly.sealed(self.record.clone(), open.last);
+            self.commit_if_whole()?;
         }
         self.react();
         Ok(())
     }
 
-    fn commit(
-        &mut self,
-        tick: u64,
-        clock_micros: i64,
-        changes: Vec<highwater_state::Changes>,
-        promises: super::totals::Promises,
-        last: bool,
-    ) -> Result<(), Error> {
+    fn captured(&mut self, tick: u64, changes: Vec<Changes>) -> Result<(), Error> {
+        self.assembly.captured(tick, changes)?;
+        self.commit_if_whole()
+    }
+
+    /// Makes the commit once its tick is sealed and everything it changed is written out.
+    fn commit_if_whole(&mut self) -> Result<(), Error> {
         // Looked at after the last seal: a commit needs every seal and no poison.
         if self.poison.is_set() {
             return Ok(());
         }
-        self.totals.set_promises(promises);
-        self.record.tick = Tick(tick);
-        self.record.clock_micros = clock_micros;
-        self.record.commits += 1;
-        self.record.finished = last && self.phase_finished;
-        self.record.sources = self.sources.iter().map(SourceState::record).collect();
-        self.record.operators = self.totals.records();
-        tracing::debug!(tick, changes = changes.len(), last, "committing");
+        let Some((job, held_back)) = self.assembly.take_whole() else { return Ok(()) };
+        let changes = job.changes.len();
+        tracing::debug!(tick = job.record.tick.0, changes, last = job.last, "committing");
         self.totals.commit_started(self.clock.now_micros());
-        let job = CommitJob { record: self.record.clone(), changes, last };
-        if let Some(done) = self.lane.commit(job)? {
+        let done = self.lane.commit(job)?;
+        for (sink, tick, chunk) in held_back {
+            self.lane.output(&sink, tick, chunk)?;
+        }
+        if let Some(done) = done {
             self.committed(&done);
         }
         Ok(())
@@ -314,8 +325,9 @@ impl Coordinator {
         self.poison.is_set()
     }
 
-    pub(super) fn no_tick_open(&self) -> bool {
-        self.open.is_empty()
+    /// No tick is open, and no commit waits for anything.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.open.is_empty() && (!self.assembly.is_begun() || self.poison.is_set())
     }
 
     pub(super) fn all_ready(&self) -> bool {
@@ -345,7 +357,8 @@ impl Coordinator {
         if self.phase != Phase::Running {
             return self.open_closing_tick();
         }
-        if self.open.len() >= self.settings.ticks_in_flight {
+        // A log that is full holds everything up: what a restart must replay stays bounded.
+        if self.open.len() >= self.settings.ticks_in_flight || self.store.tail().full {
             return false;
         }
         let now = self.clock.now_micros();
@@ -375,6 +388,7 @@ impl Coordinator {
         // Where no tick may be opened now, an event will say when it may.
         let full = self.open.len() >= self.settings.ticks_in_flight
             || self.open.values().any(|open| open.polls_missing > 0);
+        let full = full || self.store.tail().full;
         if full || self.phase != Phase::Running || !self.all_ready() {
             return None;
         }
@@ -395,6 +409,7 @@ impl Coordinator {
         };
         if commit {
             self.commit_in_flight = true;
+            self.assembly.begin(tick, self.operators * self.controls.len());
             self.dirty = false;
             self.last_commit_micros = clock_micros;
             self.last_commit_tick = tick;

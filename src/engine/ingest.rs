@@ -11,7 +11,7 @@ use timely::dataflow::{Scope, Stream};
 
 use super::parcel::{Body, Parcel, TickEnd};
 use super::runner::{Output, give};
-use super::shared::{Capture, Control, Event, OperatorSeal, PollReport, TickOpen, WorkerShared};
+use super::shared::{Control, Event, OperatorSeal, PollReport, TickOpen, WorkerShared};
 use crate::error::Error;
 use crate::event::{Batch, Origin, Partition};
 use crate::flow::{AnyReader, AnySource};
@@ -157,7 +157,7 @@ impl Ingest {
                 give(&mut outputs[index][port], cap, 0, Body::End(end.clone()));
                 cap.downgrade(&(open.tick + 1));
             }
-            seals.push(source_seal(source.node, counters, &id, open.info.commit));
+            seals.push(source_seal(source.node, counters, open.info.commit));
         }
         let _ = self.shared.events.send(Event::Polled { tick: open.tick, reports });
         for seal in seals {
@@ -167,8 +167,7 @@ impl Ingest {
     }
 }
 
-fn source_seal(node: usize, counters: Counters, id: &Arc<str>, commit: bool) -> OperatorSeal {
-    let changes = highwater_state::Changes::new(id.clone());
+fn source_seal(node: usize, counters: Counters, commit: bool) -> OperatorSeal {
     OperatorSeal {
         node,
         watermark: Watermark::Unknown,
@@ -176,7 +175,7 @@ fn source_seal(node: usize, counters: Counters, id: &Arc<str>, commit: bool) -> 
         entries: 0,
         wake_at_micros: None,
         chunks: Vec::new(),
-        capture: commit.then(|| Capture { changes, promises: Vec::new() }),
+        promises: commit.then(Vec::new),
     }
 }
 

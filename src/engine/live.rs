@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use highwater_state::Store;
 use timely::communication::{Config, WorkerGuards, initialize_from};
 
-use super::coordinator::{CommitLane, Coordinator, Parts};
-use super::shared::{Event, Poison};
+use super::assembly::CommitLane;
+use super::coordinator::{Coordinator, Parts};
+use super::shared::{Event, Poison, Progress};
 use super::worker::{self, WorkerStart};
 use super::{shared, start};
 use crate::error::{Error, ErrorKind, panic_message};
@@ -17,7 +19,6 @@ use crate::flow::Plan;
 use crate::handle::{self, Handle, HandleOwner};
 use crate::settings::Settings;
 use crate::sink::Chunk;
-use crate::source::Waker;
 use crate::tick::{CommitDone, CommitJob, Committer};
 use crate::time::Tick;
 use crate::time::clock::{Clock, SystemClock};
@@ -78,16 +79,9 @@ fn drive(
     owner: &HandleOwner,
 ) -> Result<(), Error> {
     let plan = Arc::new(plan);
-    let store = start::open_store(settings.state.as_deref())?;
+    let store = start::open_store(&settings)?;
     let (mut record, resumed) = start::read_record(&*store, &plan)?;
-    let waker = |source: usize| {
-        let events = Mutex::new(events.clone());
-        Waker::new(move || {
-            let events = events.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = events.send(Event::Woken { source });
-        })
-    };
-    let sources = start::list_sources(&plan, &record, resumed, waker)?;
+    let sources = start::list_sources(&plan, &record, resumed, &events)?;
     let _span = tracing::info_span!("flow", name = %plan.name).entered();
     tracing::info!(tick = record.tick.0, resumed, ?settings, "starting");
     if record.finished {
@@ -99,14 +93,19 @@ fn drive(
     let sinks = start::open_sinks(&plan, &record)?;
     start::commit_start(&*store, &mut record, &sources)?;
     let poison = Poison::new(events.clone());
-    let committer = Committer::new(store.clone(), sinks);
-    let (lane, commit_thread) = ThreadLane::start(committer, events.clone(), poison.clone())?;
+    let progress = Arc::new(Progress::default());
+    let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
+    let (committed, commits) = mpsc::channel();
+    let (lane, commit_thread) =
+        ThreadLane::start(committer, committed, events.clone(), poison.clone())?;
+    let base_thread = start_filling(store.clone(), commits, events.clone(), poison.clone())?;
     let (controls, workers) =
-        start_workers(&plan, &store, &record, settings.workers, &events, &poison)?;
+        start_workers(&plan, &store, &record, &settings, &events, &poison, &progress)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let lane = Box::new(lane);
     let mut coordinator = Coordinator::new(Parts {
         plan,
+        store,
         settings,
         clock: clock.clone(),
         lane,
@@ -133,7 +132,9 @@ fn drive(
     drop(coordinator);
     let workers = workers.join().into_iter().find_map(Result::err);
     let commits = commit_thread.join().err().map(|panic| panic_message(&*panic));
-    match workers.or(commits) {
+    // The commit thread was the only one to tell it of commits: without it, it ends too.
+    let base = base_thread.join().err().map(|panic| panic_message(&*panic));
+    match workers.or(commits).or(base) {
         Some(message) => result.and(Err(Error::bug(format!("a thread panicked: {message}")))),
         None => result,
     }
@@ -178,12 +179,14 @@ type Workers = (Vec<Sender<shared::Control>>, WorkerGuards<()>);
 
 fn start_workers(
     plan: &Arc<Plan>,
-    store: &Arc<dyn highwater_state::Store>,
+    store: &Arc<dyn Store>,
     record: &crate::tick::TickRecord,
-    workers: usize,
+    settings: &Settings,
     events: &Sender<Event>,
     poison: &Poison,
+    progress: &Arc<Progress>,
 ) -> Result<Workers, Error> {
+    let workers = settings.workers;
     let cannot = |message: String| Error::bug(format!("timely cannot be started: {message}"));
     let config = if workers == 1 { Config::Thread } else { Config::Process(workers) };
     let (builders, others) = config.try_build().map_err(cannot)?;
@@ -199,6 +202,8 @@ fn start_workers(
             control,
             events: events.clone(),
             poison: poison.clone(),
+            progress: progress.clone(),
+            memory_limit: settings.hot_memory(),
             collect: false,
         }));
     }
@@ -228,6 +233,7 @@ enum Job {
 impl ThreadLane {
     fn start(
         mut committer: Committer,
+        committed: Sender<()>,
         events: Sender<Event>,
         poison: Poison,
     ) -> Result<(Self, JoinHandle<()>), Error> {
@@ -242,6 +248,7 @@ impl ThreadLane {
                     let result = match job {
                         Job::Output { sink, tick, chunk } => committer.output(&sink, tick, chunk),
                         Job::Commit(job) => committer.commit(*job).map(|done| {
+                            let _ = committed.send(());
                             let _ = events.send(Event::Committed(done));
                         }),
                     };
@@ -257,6 +264,38 @@ impl ThreadLane {
     fn send(&self, job: Job) -> Result<(), Error> {
         self.jobs.send(job).map_err(|_| Error::bug("the commit thread is gone"))
     }
+}
+
+/// Moves commits from the log into the base, on a thread of its own, as they come.
+fn start_filling(
+    store: Arc<dyn Store>,
+    commits: Receiver<()>,
+    events: Sender<Event>,
+    poison: Poison,
+) -> Result<JoinHandle<()>, Error> {
+    let poison_after = poison.clone();
+    let fill = move || {
+        while let Ok(()) = commits.recv() {
+            let was_full = store.tail().full;
+            while !poison.is_set() && store.maintain(false)? {}
+            if was_full {
+                let _ = events.send(Event::TailMoved);
+            }
+        }
+        Ok(())
+    };
+    thread::Builder::new()
+        .name("highwater-base".to_owned())
+        .spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(fill)).unwrap_or_else(|panic| {
+                let message = format!("filling the base panicked: {}", panic_message(&*panic));
+                Err(Error::bug(message))
+            });
+            if let Err(error) = result {
+                poison_after.fail(error);
+            }
+        })
+        .map_err(|e| Error::io("cannot start the base thread", e))
 }
 
 impl CommitLane for ThreadLane {

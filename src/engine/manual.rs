@@ -10,8 +10,9 @@ use timely::communication::allocator::Thread;
 
 use highwater_state::Store;
 
-use super::coordinator::{CommitLane, Coordinator, Parts};
-use super::shared::{Event, Poison};
+use super::assembly::CommitLane;
+use super::coordinator::{Coordinator, Parts};
+use super::shared::{Event, Poison, Progress};
 use super::start;
 use super::worker::{RunningWorker, WorkerStart};
 use crate::error::Error;
@@ -19,7 +20,6 @@ use crate::flow::Plan;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::sink::Chunk;
-use crate::source::Waker;
 use crate::tick::{CommitDone, CommitJob, Committer};
 use crate::time::clock::Clock;
 use crate::time::{Span, Tick};
@@ -77,20 +77,14 @@ impl ManualEngine {
     ) -> Result<Self, Error> {
         let (events, inbox) = mpsc::channel();
         let (mut record, resumed) = start::read_record(&*store, &plan)?;
-        let waker = |source: usize| {
-            let events = Mutex::new(events.clone());
-            Waker::new(move || {
-                let events = events.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = events.send(Event::Woken { source });
-            })
-        };
-        let sources = start::list_sources(&plan, &record, resumed, waker)?;
+        let sources = start::list_sources(&plan, &record, resumed, &events)?;
         start::commit_start(&*store, &mut record, &sources)?;
         // What was sent after the last commit died with the process.
         for chunks in collected.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
             chunks.retain(|(tick, _)| *tick <= record.tick);
         }
         let poison = Poison::new(events.clone());
+        let progress = Arc::new(Progress::default());
         let (control_sender, control) = mpsc::channel();
         let worker_start = WorkerStart {
             plan: plan.clone(),
@@ -99,12 +93,15 @@ impl ManualEngine {
             control,
             events,
             poison: poison.clone(),
+            progress: progress.clone(),
+            memory_limit: settings.hot_memory(),
             collect: true,
         };
         let worker = RunningWorker::build(Allocator::Thread(Thread::default()), worker_start)?;
-        let committer = Committer::new(store, BTreeMap::new());
+        let committer = Committer::new(store.clone(), BTreeMap::new(), progress.committed.clone());
         let coordinator = Coordinator::new(Parts {
             plan,
+            store,
             settings,
             clock,
             lane: Box::new(InlineLane { committer, collected }),
@@ -145,7 +142,7 @@ impl ManualEngine {
     }
 
     fn finish_open(&mut self) -> Result<(), Error> {
-        while !self.coordinator.no_tick_open() {
+        while !self.coordinator.is_quiet() {
             self.worker.step(false);
             self.hear()?;
         }

@@ -1,6 +1,7 @@
 //! The engine: from plan to dataflow, and the loop that drives it. The only folder that knows
 //! timely.
 
+mod assembly;
 mod coordinator;
 mod ingest;
 mod live;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
@@ -17,11 +18,17 @@ use timely::progress::operate::FrontierInterest;
 use highwater_state::Changes;
 
 use super::parcel::{Body, ByTarget, Parcel, TickEnd};
-use super::shared::{Capture, OperatorSeal, WorkerShared};
+use super::shared::{Event, OperatorSeal, WorkerShared};
 use crate::error::Error;
 use crate::event::Rows;
 use crate::operator::{Cx, Logic, Reading, user_panic};
 use crate::time::{EventTime, Summary, Tick, Watermark};
+
+/// Entries that are written out between two batches: about 100 µs of work.
+const CAPTURE_ENTRIES: usize = 2048;
+
+/// Rows after which an operator looks at the memory of its state.
+const MEMORY_ROWS: usize = 16_384;
 
 pub(super) type Output = OutputBuilder<u64, NoopBuilder<Parcel>>;
 
@@ -47,6 +54,13 @@ pub(super) struct Runner {
     stateful: bool,
     ticks: BTreeMap<u64, Pending>,
     exchanges: Vec<bool>,
+    /// The last tick that was captured, until its commit is known to be durable.
+    uncommitted: Option<u64>,
+    /// What has been written out of the tick that is being captured.
+    capturing: Option<(u64, Vec<Changes>)>,
+    /// Rows since memory was last looked at, and what was found then.
+    rows_since: usize,
+    memory: usize,
     /// It failed: everything that still comes is thrown away.
     failed: bool,
 }
@@ -102,6 +116,10 @@ impl Runner {
             stateful: restored.stateful,
             ticks: BTreeMap::new(),
             exchanges: Vec::new(),
+            uncommitted: None,
+            capturing: None,
+            rows_since: 0,
+            memory: 0,
             failed: false,
         }
     }
@@ -134,14 +152,19 @@ impl Runner {
             self.exchanges.push(exchange);
             self.cx.listened.push(listened);
         }
+        let activator = scope.activator_for(builder.operator_info().address);
         builder.build(move |capabilities| {
             drop(capabilities);
             move |_frontiers| {
+                self.capture_more();
                 for (index, input) in &mut local {
                     input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
                 }
                 for (index, input) in &mut exchanged {
                     input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
+                }
+                if self.capturing.is_some() && !self.failed {
+                    activator.activate();
                 }
             }
         });
@@ -208,6 +231,8 @@ impl Runner {
         self.cx.tick = Tick(self.open);
         self.cx.before = self.watermark;
         self.cx.now = self.watermark;
+        self.rows_since += rows.row_count();
+        self.note_commit();
         let (logic, cx) = (&mut self.logic, &mut self.cx);
         catch_unwind(AssertUnwindSafe(|| logic.batch(input, rows, cx)))
             .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))
@@ -231,6 +256,7 @@ impl Runner {
         self.cx.summary = None;
         self.cx.largest = pending.largest;
         self.cx.wake_at_micros = None;
+        self.note_commit();
         let (logic, cx) = (&mut self.logic, &mut self.cx);
         catch_unwind(AssertUnwindSafe(|| logic.tick_end(cx)))
             .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
@@ -249,13 +275,16 @@ impl Runner {
             readings: pending.readings.filter(|_| self.cx.summary.is_none()),
         };
         self.send_end(cap, outputs, &end);
-        self.seal(tick, info.commit)?;
+        if info.commit {
+            self.begin_capture(tick)?;
+        }
+        self.seal(tick, info.commit);
+        self.mind_memory(info.commit);
         self.open = tick + 1;
         self.take_early(outputs)
     }
 
-    fn seal(&mut self, tick: u64, commit: bool) -> Result<(), Error> {
-        let capture = if commit { Some(self.capture()?) } else { None };
+    fn seal(&mut self, tick: u64, commit: bool) {
         let mut counters = std::mem::take(&mut self.cx.counters);
         counters.held = self.logic.held();
         let watermark = match self.cx.summary {
@@ -270,18 +299,71 @@ impl Runner {
             entries: self.logic.entries(),
             wake_at_micros: self.cx.wake_at_micros,
             chunks: std::mem::take(&mut self.cx.chunks),
-            capture,
+            promises: commit.then(|| self.logic.promises()),
         };
         self.shared.operator_ended(tick, seal);
+    }
+
+    /// The tick that has just ended is committed: what it changed is written out from now on.
+    fn begin_capture(&mut self, tick: u64) -> Result<(), Error> {
+        if self.capturing.is_some() || self.uncommitted.is_some() {
+            return Err(Error::bug("a capture began before the commit of the last one"));
+        }
+        self.logic.begin_capture();
+        self.capturing = Some((tick, Vec::new()));
+        self.capture()
+    }
+
+    /// Goes on with a capture between two batches.
+    fn capture_more(&mut self) {
+        if self.capturing.is_none() || self.failed || self.shared.poison.is_set() {
+            return;
+        }
+        if let Err(error) = self.capture() {
+            self.failed = true;
+            self.shared.poison.fail(error.in_operator(&self.id));
+        }
+    }
+
+    fn capture(&mut self) -> Result<(), Error> {
+        let Some((tick, changes)) = &mut self.capturing else { return Ok(()) };
+        let (logic, id, mut budget) = (&mut self.logic, &self.id, CAPTURE_ENTRIES);
+        let done = catch_unwind(AssertUnwindSafe(|| logic.capture(id, &mut budget, changes)))
+            .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
+        if done {
+            let tick = *tick;
+            let changes = self.capturing.take().map(|(_, changes)| changes).unwrap_or_default();
+            self.uncommitted = Some(tick);
+            let _ = self.shared.events.send(Event::Captured { tick, changes });
+        }
         Ok(())
     }
 
-    fn capture(&mut self) -> Result<Capture, Error> {
-        let mut changes = Changes::new(self.id.clone());
-        let (logic, changes_ref) = (&mut self.logic, &mut changes);
-        catch_unwind(AssertUnwindSafe(|| logic.capture(changes_ref)))
-            .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
-        Ok(Capture { changes, promises: self.logic.promises() })
+    /// Tells the logic when what it wrote out has become durable.
+    fn note_commit(&mut self) {
+        let committed = self.shared.progress.committed.load(Ordering::Acquire);
+        if self.uncommitted.is_some_and(|tick| tick <= committed) {
+            self.uncommitted = None;
+            self.logic.committed();
+        }
+    }
+
+    /// Forgets state that the store holds, if there is too much in memory: in proportion to
+    /// this operator's part of it.
+    fn mind_memory(&mut self, commit: bool) {
+        if !commit && self.rows_since < MEMORY_ROWS {
+            return;
+        }
+        self.rows_since = 0;
+        let progress = &self.shared.progress;
+        let now = self.logic.memory();
+        progress.memory.fetch_sub(std::mem::replace(&mut self.memory, now), Ordering::Relaxed);
+        let total = progress.memory.fetch_add(now, Ordering::Relaxed) + now;
+        let excess = total.saturating_sub(self.shared.memory_limit);
+        if excess > 0 && self.capturing.is_none() && self.uncommitted.is_none() {
+            let part = excess as f64 * (now as f64 / total as f64);
+            self.logic.evict(part as usize + 1);
+        }
     }
 
     /// Takes in what came of the tick that is now the lowest, before its turn.

@@ -4,12 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 
 use highwater_state::Changes;
 use timely::scheduling::SyncActivator;
 
+use super::worker::WorkerStart;
 use crate::error::Error;
 use crate::event::Partition;
 use crate::operator::Counters;
@@ -66,11 +67,18 @@ pub(super) enum Event {
     },
     /// Every operator of a worker has ended a tick.
     Sealed(Box<WorkerSeal>),
+    /// One operator on one worker has written out what it changed up to a tick.
+    Captured {
+        tick: u64,
+        changes: Vec<Changes>,
+    },
     /// A source has data or a new partition.
     Woken {
         source: usize,
     },
     Committed(crate::tick::CommitDone),
+    /// The log's tail is no longer full.
+    TailMoved,
     Failed(Error),
     Shutdown,
 }
@@ -96,16 +104,21 @@ pub(super) struct OperatorSeal {
     pub(super) watermark: Watermark,
     /// What was counted in this tick; `held` is how many are held now.
     pub(super) counters: Counters,
-    pub(super) entries: u64,
+    /// State entries made less those removed since the start.
+    pub(super) entries: i64,
     pub(super) wake_at_micros: Option<i64>,
     pub(super) chunks: Vec<Chunk>,
     /// Set in a tick that is committed.
-    pub(super) capture: Option<Capture>,
+    pub(super) promises: Option<Vec<(Arc<Partition>, TimeState)>>,
 }
 
-pub(super) struct Capture {
-    pub(super) changes: Changes,
-    pub(super) promises: Vec<(Arc<Partition>, TimeState)>,
+/// What a flow's threads know of each other without a message.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// The last tick whose commit is durable.
+    pub(crate) committed: Arc<AtomicU64>,
+    /// Bytes of state in memory, over all workers.
+    pub(super) memory: AtomicUsize,
 }
 
 /// Set once, looked at before anything is made durable.
@@ -138,6 +151,9 @@ pub(super) struct WorkerShared {
     pub(super) peers: usize,
     pub(super) poison: Poison,
     pub(super) events: Sender<Event>,
+    pub(super) progress: Arc<Progress>,
+    /// Bytes of state that may be in memory, over all workers.
+    pub(super) memory_limit: usize,
     /// Ticks that this worker has opened and not sealed.
     pub(super) ticks: RefCell<BTreeMap<u64, TickInfo>>,
     seals: RefCell<BTreeMap<u64, Vec<OperatorSeal>>>,
@@ -147,18 +163,14 @@ pub(super) struct WorkerShared {
 }
 
 impl WorkerShared {
-    pub(super) fn new(
-        index: usize,
-        peers: usize,
-        poison: Poison,
-        events: Sender<Event>,
-        nodes: usize,
-    ) -> Rc<Self> {
+    pub(super) fn new(index: usize, peers: usize, start: &WorkerStart, nodes: usize) -> Rc<Self> {
         Rc::new(WorkerShared {
             index,
             peers,
-            poison,
-            events,
+            poison: start.poison.clone(),
+            events: start.events.clone(),
+            progress: start.progress.clone(),
+            memory_limit: start.memory_limit,
             ticks: RefCell::default(),
             seals: RefCell::default(),
             nodes,

@@ -2,25 +2,26 @@
 //! the start positions are committed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use highwater_state::{Commit, MemStore, RocksStore, Store};
+use highwater_state::{Commit, DurableStore, MemStore, Store};
 
+use super::shared::Event;
 use super::sources::SourceState;
 use crate::error::{Error, ErrorKind};
 use crate::event::Partition;
 use crate::flow::{AnySource, Body, Plan};
+use crate::settings::Settings;
 use crate::sink::SinkWriter;
 use crate::source::{ReadState, Waker};
 use crate::tick::{PartitionRecord, TickRecord};
 
 /// Opens the store of a flow.
-pub(crate) fn open_store(state: Option<&Path>) -> Result<Arc<dyn Store>, Error> {
-    let Some(path) = state else { return Ok(Arc::new(MemStore::new())) };
-    std::fs::create_dir_all(path)
-        .map_err(|e| Error::io(format!("cannot make the state directory {}", path.display()), e))?;
-    Ok(Arc::new(RocksStore::open(&path.join("db"))?))
+pub(crate) fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
+    let Some(path) = &settings.state else { return Ok(Arc::new(MemStore::new())) };
+    let (limit, memory) = (settings.log_tail_limit, settings.base_memory());
+    Ok(Arc::new(DurableStore::open_dir(path, limit, memory)?))
 }
 
 /// The record to go on from, and whether there was one.
@@ -40,19 +41,28 @@ pub(super) fn read_record(store: &dyn Store, plan: &Plan) -> Result<(TickRecord,
     }
 }
 
+/// Tells the coordinator that a source has something.
+fn waker(source: usize, events: &Sender<Event>) -> Waker {
+    let events = Mutex::new(events.clone());
+    Waker::new(move || {
+        let events = events.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = events.send(Event::Woken { source });
+    })
+}
+
 /// Lists the partitions of every source, those of the record first.
 pub(super) fn list_sources(
     plan: &Plan,
     record: &TickRecord,
     found: bool,
-    waker: impl Fn(usize) -> Waker,
+    events: &Sender<Event>,
 ) -> Result<Vec<SourceState>, Error> {
     let mut sources = Vec::new();
     for n in &plan.nodes {
         let Body::Source(source) = &n.body else { continue };
         let index = sources.len();
         let in_source = |error: Error| error.in_operator(&n.id);
-        source.attach(waker(index)).map_err(in_source)?;
+        source.attach(waker(index, events)).map_err(in_source)?;
         let mut state = SourceState::new(n.id.clone(), source.clone(), index);
         let listed = state.list()?;
         for known in record.sources.get(&*n.id).into_iter().flatten() {
@@ -138,6 +148,6 @@ pub(super) fn commit_start(
 ) -> Result<(), Error> {
     record.incarnation += 1;
     record.sources = sources.iter().map(SourceState::record).collect();
-    store.commit(&Commit { record: record.encode()?, changes: Vec::new() })?;
+    store.commit(Commit { record: record.encode()?, changes: Vec::new() })?;
     Ok(())
 }

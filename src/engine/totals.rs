@@ -41,7 +41,16 @@ struct OperatorTotal {
     watermark: Watermark,
     /// The tick to which `entries` and `counters.held` belong, which are said anew in each.
     tick: Tick,
-    entries: u64,
+    /// As of the start.
+    known_entries: i64,
+    /// Made less removed since.
+    entries: i64,
+}
+
+impl OperatorTotal {
+    fn entries(&self) -> u64 {
+        u64::try_from(self.known_entries + self.entries).unwrap_or(0)
+    }
 }
 
 impl Totals {
@@ -54,7 +63,8 @@ impl Totals {
                 counters: known.counters,
                 watermark: known.watermark,
                 tick: record.tick,
-                entries: known.entries,
+                known_entries: known.entries as i64,
+                entries: 0,
             }
         });
         Totals {
@@ -106,7 +116,7 @@ impl Totals {
                 // Only what keeps a watermark of its own gets it back.
                 watermark: if total.stateful { total.watermark } else { Watermark::Unknown },
                 counters: total.counters,
-                entries: total.entries,
+                entries: total.entries(),
                 promises: promises.collect(),
             }
         };
@@ -139,7 +149,7 @@ impl Totals {
                 class: node.class,
                 counters: total.counters,
                 watermark: total.watermark,
-                entries: total.entries,
+                entries: total.entries(),
             });
         Metrics {
             tick: self.tick,

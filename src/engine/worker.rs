@@ -16,9 +16,10 @@ use highwater_state::{Store, groups_of_worker};
 use super::ingest::{self, IngestSource};
 use super::parcel::Parcel;
 use super::runner::{Restored, Runner, Wiring};
-use super::shared::{Control, Event, Poison, WorkerShared};
+use super::shared::{Control, Event, Poison, Progress, WorkerShared};
 use crate::error::{Error, ErrorKind, panic_message};
 use crate::flow::{Body, BuildCx, Plan, PortRef};
+use crate::keyed::Backing;
 use crate::operator::Logic;
 use crate::tick::TickRecord;
 
@@ -30,6 +31,8 @@ pub(super) struct WorkerStart {
     pub(super) control: Receiver<Control>,
     pub(super) events: Sender<Event>,
     pub(super) poison: Poison,
+    pub(super) progress: Arc<Progress>,
+    pub(super) memory_limit: usize,
     /// Sinks hand rows over as they are: for test drivers.
     pub(super) collect: bool,
 }
@@ -48,10 +51,9 @@ impl RunningWorker {
         let timer = Some(crate::time::clock::monotonic());
         let mut worker = Worker::new(WorkerConfig::default(), allocator, timer);
         let (index, peers) = (worker.index(), worker.peers());
-        let WorkerStart { plan, store, record, control, events, poison, collect } = start;
-        let nodes = plan.nodes.len();
-        let shared = WorkerShared::new(index, peers, poison, events.clone(), nodes);
-        let logics = build_logics(&plan, &*store, index, peers, collect)?;
+        let shared = WorkerShared::new(index, peers, &start, start.plan.nodes.len());
+        let WorkerStart { plan, store, record, control, events, collect, .. } = start;
+        let logics = build_logics(&plan, &store, index, peers, collect)?;
         let dataflow = worker.next_dataflow_index();
         let address = worker
             .dataflow::<u64, _, _>(|scope| wire(scope, &plan, logics, &record, control, &shared));
@@ -109,7 +111,7 @@ pub(super) fn run(allocator: Allocator, start: WorkerStart) {
 
 fn build_logics(
     plan: &Plan,
-    store: &dyn Store,
+    store: &Arc<dyn Store>,
     index: usize,
     peers: usize,
     collect: bool,
@@ -119,9 +121,12 @@ fn build_logics(
         let cx = BuildCx {
             workers: peers,
             ordered_by: plan.order_needed_behind(node).then_some(node as u32),
-            id: &n.id,
-            store,
-            groups: groups_of_worker(index, peers),
+            ttl: n.ttl,
+            backing: Backing {
+                store: store.clone(),
+                id: n.id.clone(),
+                groups: groups_of_worker(index, peers),
+            },
         };
         logics.push(match &n.body {
             Body::Source(_) => None,

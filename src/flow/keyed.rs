@@ -1,16 +1,20 @@
 //! Keyed streams: windows, running aggregates and process functions.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
+use highwater_state::Table;
+
+use super::SharedPlan;
 use super::plan::{BuildCx, Factory, OutPort};
-use super::stream::{Spec, Stream, Timed, Untimed, WithLate, restore_entries};
+use super::stream::{Spec, Stream, Timed, Untimed, WithLate};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
-use crate::keyed::{KeyOf, Process, Table, Tombstones};
-use crate::operator::process::ProcessKeyed;
+use crate::keyed::{Expiries, KeyOf, Process, Ttl};
+use crate::operator::process::{Order, ProcessKeyed};
 use crate::operator::running::Running;
 use crate::operator::session::SessionAggregate;
 use crate::operator::window::WindowAggregate;
@@ -90,14 +94,17 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     {
         let (key_of, process) = (self.key_of.clone(), Arc::new(process));
         let make: Factory = Arc::new(move |cx| {
-            let mut logic =
-                ProcessKeyed::new(key_of.clone(), process.clone(), event_time_order, cx.ordered_by);
-            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            let BuildCx { backing, ordered_by, .. } = cx;
+            let (key_of, process) = (key_of.clone(), process.clone());
+            let order = Order { event_time: event_time_order, ordered_by: *ordered_by };
+            let mut logic = ProcessKeyed::new(backing.clone(), key_of, process, order, cx.ttl);
+            logic.restore()?;
             Ok(Box::new(logic) as Box<dyn Logic>)
         });
         let inputs = vec![self.stream.port];
         let node = self.stream.add(Some(id), spec, inputs, Location::caller(), make);
-        Undeclared { stream: WithLate::new(self.stream.at(node, 0), self.stream.at(node, 1)) }
+        let stream = WithLate::new(self.stream.at(node, 0), self.stream.at(node, 1));
+        Undeclared { stream, plan: self.stream.plan.clone(), node }
     }
 }
 
@@ -124,16 +131,22 @@ impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
             let mut logic = Running {
                 key_of: key_of.clone(),
                 aggregate: aggregate.clone(),
-                table: Table::default(),
+                backing: cx.backing.clone(),
+                table: Table::cold(Vec::new()),
                 changed: Vec::new(),
+                ttl: cx.ttl,
+                expiries: Expiries::default(),
                 types: PhantomData,
             };
-            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            logic.restore()?;
             Ok(Box::new(logic) as Box<dyn Logic>)
         });
         let inputs = vec![self.stream.port];
         let node = self.stream.add(Some(id), spec, inputs, Location::caller(), make);
-        Undeclared { stream: self.stream.at(node, 0) }
+        if TypeId::of::<M>() != TypeId::of::<Timed>() {
+            self.stream.plan.lock().nodes[node].ttl_fault = Some("a ttl needs event time");
+        }
+        Undeclared { stream: self.stream.at(node, 0), plan: self.stream.plan.clone(), node }
     }
 }
 
@@ -142,14 +155,28 @@ pub type RunningStream<T, K, A> =
     Stream<(<K as KeyOf<T>>::Key, <A as Aggregate<T>>::Output), Untimed>;
 
 /// An operator whose state may grow without bound: the program must say that it may.
-#[must_use = "say `.unbounded()`: the state of this operator is kept for every key for ever"]
+#[must_use = "say `.ttl(..)` or `.unbounded()`: how long is the state of a key kept?"]
 pub struct Undeclared<S> {
     stream: S,
+    plan: SharedPlan,
+    node: usize,
 }
 
 impl<S> Undeclared<S> {
     /// The state of a key is kept until the operator itself forgets it.
     pub fn unbounded(self) -> S {
+        self.stream
+    }
+
+    /// The state of a key is kept for some event time after it was last used; its timers stay.
+    pub fn ttl(self, ttl: Ttl) -> S {
+        let mut plan = self.plan.lock();
+        let node = &mut plan.nodes[self.node];
+        let comma = if node.params.is_empty() { "" } else { ", " };
+        node.params = format!("{}{comma}{ttl}", node.params);
+        node.fault = node.fault.take().or(ttl.fault()).or(node.ttl_fault.map(ToOwned::to_owned));
+        node.ttl = Some(ttl);
+        drop(plan);
         self.stream
     }
 }
@@ -215,18 +242,16 @@ impl<W: FixedWindows> WindowKind for W {
         aggregate: Arc<A>,
     ) -> Factory {
         let windows = self.clone();
-        Arc::new(move |cx: &BuildCx<'_>| {
-            let mut logic = WindowAggregate {
-                key_of: key_of.clone(),
-                windows: windows.clone(),
-                aggregate: aggregate.clone(),
-                slices: Vec::new(),
-                recent: 0,
-                tombstones: Tombstones::default(),
-                ordered_by: cx.ordered_by,
-                types: PhantomData,
-            };
-            restore_entries(cx, |key, value| logic.restore(key, value))?;
+        Arc::new(move |cx: &BuildCx| {
+            let BuildCx { backing, ordered_by, .. } = cx;
+            let (key_of, aggregate) = (key_of.clone(), aggregate.clone());
+            let logic = WindowAggregate::new(
+                backing.clone(),
+                *ordered_by,
+                key_of,
+                windows.clone(),
+                aggregate,
+            )?;
             Ok(Box::new(logic) as Box<dyn Logic>)
         })
     }
@@ -248,18 +273,18 @@ impl WindowKind for Session {
         aggregate: Arc<A>,
     ) -> Factory {
         let session = *self;
-        Arc::new(move |cx: &BuildCx<'_>| {
+        Arc::new(move |cx: &BuildCx| {
             let mut logic = SessionAggregate {
                 key_of: key_of.clone(),
                 session,
                 aggregate: aggregate.clone(),
-                table: Table::default(),
+                backing: cx.backing.clone(),
+                table: Table::new(Vec::new()),
                 due: BTreeMap::new(),
-                tombstones: Tombstones::default(),
                 ordered_by: cx.ordered_by,
                 types: PhantomData,
             };
-            restore_entries(cx, |key, value| logic.restore(key, value))?;
+            cx.backing.scan(&[], |key, value| logic.restore(key, value))?;
             Ok(Box::new(logic) as Box<dyn Logic>)
         })
     }

@@ -91,6 +91,8 @@ impl Flow {
             body: Body::Source(Arc::new(source)),
             location: Location::caller(),
             fault: None,
+            ttl: None,
+            ttl_fault: None,
         });
         SourceStream::new(
             Stream::new(self.plan.clone(), PortRef { node, port: 0 }),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::keyed::{Backing, Ttl};
 use crate::operator::{Class, Logic};
 use crate::sink::Guarantee;
 use crate::source::Replay;
@@ -22,16 +23,15 @@ pub(crate) struct PortRef {
 }
 
 /// What a worker knows when it builds its share of an operator.
-pub(crate) struct BuildCx<'a> {
+pub(crate) struct BuildCx {
     pub(crate) workers: usize,
     /// The operator's place in the plan, if results must carry their order for those behind.
     pub(crate) ordered_by: Option<u32>,
-    pub(crate) id: &'a Arc<str>,
-    pub(crate) store: &'a dyn highwater_state::Store,
-    pub(crate) groups: std::ops::Range<highwater_state::KeyGroup>,
+    pub(crate) backing: Backing,
+    pub(crate) ttl: Option<Ttl>,
 }
 
-pub(crate) type Factory = Arc<dyn Fn(&BuildCx<'_>) -> Result<Box<dyn Logic>, Error> + Send + Sync>;
+pub(crate) type Factory = Arc<dyn Fn(&BuildCx) -> Result<Box<dyn Logic>, Error> + Send + Sync>;
 
 pub(crate) enum Body {
     Source(Arc<dyn AnySource>),
@@ -80,6 +80,9 @@ pub(crate) struct Node {
     pub(crate) location: &'static Location<'static>,
     /// A parameter that makes no sense.
     pub(crate) fault: Option<String>,
+    pub(crate) ttl: Option<Ttl>,
+    /// Why the operator cannot have a ttl.
+    pub(crate) ttl_fault: Option<&'static str>,
 }
 
 /// The operators of a flow, in the order in which they were added: inputs before outputs.

@@ -9,7 +9,7 @@ use super::SharedPlan;
 use super::erased::TypedSink;
 use super::keyed::Keyed;
 use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef};
-use crate::error::{BoxError, Error};
+use crate::error::BoxError;
 use crate::event::{Data, Late};
 use crate::keyed::{Computed, Key, KeyOf, Lent};
 use crate::operator::element::{FlatMap, Inspect, Map, Split, TryMap};
@@ -104,6 +104,8 @@ impl<T, M> Stream<T, M> {
             body: Body::Operator(factory),
             location,
             fault: spec.fault,
+            ttl: None,
+            ttl_fault: None,
         })
     }
 
@@ -114,7 +116,7 @@ impl<T, M> Stream<T, M> {
 }
 
 fn factory<L: Logic + 'static>(make: impl Fn() -> L + Send + Sync + 'static) -> Factory {
-    Arc::new(move |_: &BuildCx<'_>| Ok(Box::new(make()) as Box<dyn Logic>))
+    Arc::new(move |_: &BuildCx| Ok(Box::new(make()) as Box<dyn Logic>))
 }
 
 impl<T: Data, M: 'static> Stream<T, M> {
@@ -239,6 +241,8 @@ impl<T: Data, M: 'static> Stream<T, M> {
             body: Body::Sink(Arc::new(TypedSink { sink: Box::new(sink) })),
             location: Location::caller(),
             fault: None,
+            ttl: None,
+            ttl_fault: None,
         });
     }
 
@@ -306,20 +310,28 @@ impl<T: Data> Stream<T, Raw> {
             ..Spec::stateless("event_time")
         };
         let extract = Arc::new(time);
-        let make: Factory = Arc::new(move |cx: &BuildCx<'_>| {
+        let make: Factory = Arc::new(move |cx: &BuildCx| {
             let mut logic = AssignTime {
                 extract: extract.clone(),
                 disorder: disorder.clone(),
                 restored: Default::default(),
                 partitions: Default::default(),
                 last_clock_micros: None,
+                new_partitions: 0,
+                captured: Vec::new(),
             };
             // Partitions, not keys, decide which worker reads: look through all groups.
-            cx.store.scan(cx.id, 0..highwater_state::KEY_GROUPS, &mut |_, key, value| {
-                let state = highwater_state::decode(value)?;
-                logic.restored.insert(highwater_state::decode(key)?, state);
-                Ok(())
-            })?;
+            let store = &cx.backing.store;
+            store.scan(
+                &cx.backing.id,
+                0..highwater_state::KEY_GROUPS,
+                &[],
+                &mut |_, key, value| {
+                    let state = highwater_state::decode(value)?;
+                    logic.restored.insert(highwater_state::decode(key)?, state);
+                    Ok(())
+                },
+            )?;
             Ok(Box::new(logic) as Box<dyn Logic>)
         });
         let node = self.add(None, spec, vec![self.port], Location::caller(), make);
@@ -420,13 +432,4 @@ impl<O, T> Deref for WithLate<O, T> {
     fn deref(&self) -> &Stream<O, Timed> {
         &self.results
     }
-}
-
-/// Reads an operator's entries of this worker's key groups.
-pub(crate) fn restore_entries(
-    cx: &BuildCx<'_>,
-    mut restore: impl FnMut(&[u8], &[u8]) -> Result<(), highwater_state::Error>,
-) -> Result<(), Error> {
-    cx.store.scan(cx.id, cx.groups.clone(), &mut |_, key, value| restore(key, value))?;
-    Ok(())
 }

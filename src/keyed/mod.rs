@@ -1,16 +1,26 @@
-//! Keyed logic: keys, and the hot tables that hold state per key.
+//! Keyed logic: keys, and how operators come to the state behind them.
 
 mod process;
-mod table;
+mod state;
+mod ttl;
 
 use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use process::{Effects, KeyState};
+use highwater_state::{KeyGroup, Store, Table, Value};
+
+use crate::event::Batch;
+
+pub(crate) use process::Effects;
 pub use process::{Process, ProcessCx, Timer};
-pub(crate) use table::{Table, Tombstones, encode_entry_key};
+pub use state::OldState;
+pub(crate) use state::{KeyState, split};
+pub use ttl::Ttl;
+pub(crate) use ttl::{Expiries, is_over};
 
 /// What can be a key: comparable, and encodable in a canonical way. Types whose equal values
 /// encode differently (a `HashMap`, for example) must not be keys.
@@ -49,4 +59,69 @@ impl<T, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> KeyOf<T> for Computed<F>
     fn with_key<R>(&self, row: &T, f: impl FnOnce(&K) -> R) -> R {
         f(&(self.0)(row))
     }
+}
+
+/// An operator's part of the store: its id, and the key groups of this worker.
+#[derive(Clone)]
+pub(crate) struct Backing {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) id: Arc<str>,
+    pub(crate) groups: Range<KeyGroup>,
+}
+
+impl Backing {
+    /// Brings the state of a batch's keys into memory, as far as the store has it.
+    pub(crate) fn read_back<T, K: KeyOf<T>, V: Value>(
+        &self,
+        table: &mut Table<K::Key, V>,
+        batch: &Batch<T>,
+        key_of: &K,
+        decode: impl Fn(&[u8]) -> Result<V, highwater_state::Error>,
+    ) -> Result<(), highwater_state::Error> {
+        if table.is_complete() {
+            return Ok(());
+        }
+        let mut wanted = Vec::new();
+        for (row, hash) in batch.rows.iter().zip(&batch.hashes) {
+            key_of.with_key(row, |key| {
+                if table.is_missing(*hash, key) {
+                    wanted.push((*hash, key.clone()));
+                }
+            });
+        }
+        self.read_back_keys(table, wanted, decode)
+    }
+
+    /// Brings the state of these keys into memory, as far as the store has it.
+    pub(crate) fn read_back_keys<K: Key, V: Value>(
+        &self,
+        table: &mut Table<K, V>,
+        mut wanted: Vec<(u64, K)>,
+        decode: impl Fn(&[u8]) -> Result<V, highwater_state::Error>,
+    ) -> Result<(), highwater_state::Error> {
+        wanted.retain(|(hash, key)| table.is_missing(*hash, key));
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        wanted.sort_by_key(|(hash, _)| *hash);
+        wanted.dedup_by(|a, b| a == b);
+        table.read_back(&*self.store, &self.id, wanted, decode)
+    }
+
+    /// Visits what the store has of this worker's keys.
+    pub(crate) fn scan(
+        &self,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), highwater_state::Error>,
+    ) -> Result<(), highwater_state::Error> {
+        self.store
+            .scan(&self.id, self.groups.clone(), prefix, &mut |_, key, value| visit(key, value))
+    }
+}
+
+/// Appends the canonical bytes of a key.
+pub(crate) fn encode_key<K: Key>(key: &K) -> Result<Vec<u8>, highwater_state::Error> {
+    let mut bytes = Vec::new();
+    highwater_state::encode_into(key, &mut bytes)?;
+    Ok(bytes)
 }

@@ -1,10 +1,11 @@
 //! The keyed process function that users write themselves: (state, event | timer) -> outputs.
 
-use std::collections::BTreeSet;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::state::{KeyState, OldState};
+use super::ttl::Ttl;
+use crate::error::BoxError;
 use crate::event::Data;
 use crate::time::{EventTime, Watermark};
 
@@ -44,6 +45,19 @@ pub trait Process<K, T>: Send + Sync + 'static {
     /// What is emitted.
     type Output: Data;
 
+    /// The version of `State`. State is stored without names and types, so a change of the type
+    /// needs a new version, and [`migrate`](Self::migrate) for what the old one wrote; a changed
+    /// type under an old version is refused at the start.
+    const VERSION: u16 = 1;
+
+    /// Makes state of what an older version wrote. Called when a key's state is first used.
+    ///
+    /// # Errors
+    /// Refuses, unless implemented; the flow stops.
+    fn migrate(&self, old: OldState<'_>) -> Result<Self::State, BoxError> {
+        Err(format!("there is no migration from version {} of the state", old.version()).into())
+    }
+
     /// An event of the key.
     fn event(&self, cx: &mut ProcessCx<'_, Self::State, Self::Output>, key: &K, event: T);
 
@@ -62,27 +76,6 @@ pub struct Timer {
     pub name: String,
 }
 
-/// What is kept of one key.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct KeyState<S> {
-    /// The user's state; `None` until set, and after it was taken.
-    pub(crate) value: Option<S>,
-    /// Set and not yet fired or deleted.
-    pub(crate) timers: BTreeSet<Timer>,
-}
-
-impl<S> Default for KeyState<S> {
-    fn default() -> Self {
-        KeyState { value: None, timers: BTreeSet::new() }
-    }
-}
-
-impl<S> KeyState<S> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.value.is_none() && self.timers.is_empty()
-    }
-}
-
 /// What a process function sees and does.
 pub struct ProcessCx<'a, S, O> {
     pub(crate) key_state: &'a mut KeyState<S>,
@@ -92,6 +85,7 @@ pub struct ProcessCx<'a, S, O> {
     pub(crate) firing: bool,
     /// Input has ended and the last timers fire: what they register is dropped.
     pub(crate) ended: bool,
+    pub(crate) ttl: Option<Ttl>,
     pub(crate) effects: &'a mut Effects<O>,
 }
 
@@ -112,8 +106,20 @@ impl<O> Default for Effects<O> {
 
 impl<S, O> ProcessCx<'_, S, O> {
     /// The key's state: `None` until it is set. Setting it to `None` forgets it.
+    /// With a [`Ttl`], this counts as a write.
     pub fn state(&mut self) -> &mut Option<S> {
+        if self.ttl.is_some() {
+            self.key_state.head.touched = Some(self.time);
+        }
         &mut self.key_state.value
+    }
+
+    /// The key's state, to be read only.
+    pub fn get(&mut self) -> Option<&S> {
+        if self.ttl.is_some_and(|ttl| ttl.on_read) {
+            self.key_state.head.touched = Some(self.time);
+        }
+        self.key_state.value.as_ref()
     }
 
     /// The time of the event or timer.
@@ -151,17 +157,17 @@ impl<S, O> ProcessCx<'_, S, O> {
             return;
         }
         let time = time.max(self.time);
-        self.key_state.timers.insert(Timer { time, name: name.to_owned() });
+        self.key_state.head.timers.insert(Timer { time, name: name.to_owned() });
         self.effects.timers_set.push(time);
     }
 
     /// Deletes a timer, and says whether there was one.
     pub fn delete_timer(&mut self, name: &str, time: EventTime) -> bool {
-        self.key_state.timers.remove(&Timer { time, name: name.to_owned() })
+        self.key_state.head.timers.remove(&Timer { time, name: name.to_owned() })
     }
 
     /// The key's timers, by time, then by name.
     pub fn timers(&self) -> impl Iterator<Item = &Timer> {
-        self.key_state.timers.iter()
+        self.key_state.head.timers.iter()
     }
 }

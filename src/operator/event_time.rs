@@ -18,6 +18,10 @@ pub(crate) struct AssignTime<T, F> {
     /// The partitions of this worker, by index. Entries come with the first reading and stay.
     pub(crate) partitions: BTreeMap<u32, Tracked>,
     pub(crate) last_clock_micros: Option<i64>,
+    /// Partitions of this worker that no commit knew at the start.
+    pub(crate) new_partitions: i64,
+    /// On its way into a commit.
+    pub(crate) captured: Vec<(String, TimeState)>,
 }
 
 pub(crate) struct Tracked {
@@ -37,8 +41,10 @@ fn state_key(partition: &Partition) -> String {
 impl<T: Data, F: Fn(&T) -> EventTime> AssignTime<T, F> {
     fn tracked(&mut self, partition: &Arc<Partition>) -> &mut Tracked {
         let (restored, disorder) = (&mut self.restored, &self.disorder);
+        let new_partitions = &mut self.new_partitions;
         self.partitions.entry(partition.index).or_insert_with(|| {
             let state = restored.remove(&state_key(partition));
+            *new_partitions += i64::from(state.is_none());
             Tracked {
                 partition: partition.clone(),
                 discovered: partition.discovered,
@@ -120,24 +126,37 @@ impl<T: Data, F: Fn(&T) -> EventTime> Logic for AssignTime<T, F> {
         Ok(())
     }
 
-    fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
+    fn begin_capture(&mut self) {
+        self.captured = Vec::new();
         for tracked in self.partitions.values_mut().filter(|t| t.dirty) {
-            let key = state_key(&tracked.partition);
+            self.captured.push((state_key(&tracked.partition), tracked.time.state.clone()));
+            tracked.dirty = false;
+        }
+    }
+
+    fn capture(
+        &mut self,
+        id: &Arc<str>,
+        _: &mut usize,
+        into: &mut Vec<Changes>,
+    ) -> Result<bool, Error> {
+        let mut changes = Changes::new(id.clone());
+        for (key, state) in self.captured.drain(..) {
             changes.put(
                 group_of(hash_key(&key)),
                 |bytes| highwater_state::encode_into(&key, bytes),
-                |bytes| highwater_state::encode_into(&tracked.time.state, bytes),
+                |bytes| highwater_state::encode_into(&state, bytes),
             )?;
-            tracked.dirty = false;
         }
-        Ok(())
+        into.push(changes);
+        Ok(true)
     }
 
     fn promises(&self) -> Vec<(Arc<Partition>, TimeState)> {
         self.partitions.values().map(|t| (t.partition.clone(), t.time.state.clone())).collect()
     }
 
-    fn entries(&self) -> u64 {
-        self.partitions.len() as u64
+    fn entries(&self) -> i64 {
+        self.new_partitions
     }
 }

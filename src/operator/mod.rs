@@ -12,6 +12,7 @@ pub(crate) mod running;
 pub(crate) mod session;
 pub(crate) mod sink;
 pub(crate) mod union;
+mod waiting;
 pub(crate) mod window;
 
 use std::cell::RefCell;
@@ -178,10 +179,33 @@ pub(crate) trait Logic {
         Ok(())
     }
 
-    /// Writes what changed since the last call: the tick that just ended is committed.
-    fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
-        let _ = changes;
-        Ok(())
+    /// The tick that just ended is committed: what changed since the last call is to be
+    /// written out by [`capture`](Self::capture), as it is now.
+    fn begin_capture(&mut self) {}
+
+    /// Writes about `budget` more entries out, counting it down, and says whether that was all.
+    /// Later ticks go on between two calls.
+    fn capture(
+        &mut self,
+        id: &Arc<str>,
+        budget: &mut usize,
+        into: &mut Vec<Changes>,
+    ) -> Result<bool, Error> {
+        let _ = (id, budget, into);
+        Ok(true)
+    }
+
+    /// What was captured is durable.
+    fn committed(&mut self) {}
+
+    /// Bytes of state in memory.
+    fn memory(&self) -> usize {
+        0
+    }
+
+    /// Forgets about `bytes` of state that the store holds. Between two ticks only.
+    fn evict(&mut self, bytes: usize) {
+        let _ = bytes;
     }
 
     /// The time of each partition, where the operator keeps it.
@@ -189,8 +213,8 @@ pub(crate) trait Logic {
         Vec::new()
     }
 
-    /// State entries now: keys, windows, timers, waiting events.
-    fn entries(&self) -> u64 {
+    /// State entries made less those removed since the start: keys, windows, waiting events.
+    fn entries(&self) -> i64 {
         0
     }
 

@@ -4,33 +4,18 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use highwater_state::{Changes, group_of, hash_key};
-use serde::{Deserialize, Serialize};
+use highwater_state::{Changes, Table, hash_key};
 
+use super::waiting::WaitingEvents;
 use super::window::late_element;
 use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::error::{Error, ErrorKind};
-use crate::event::{Batch, EventOrder, LateReason, Origin, ResultOrder, Rows, Stored};
+use crate::event::{Batch, LateReason, Origin, ResultOrder, Rows, Stored};
 use crate::keyed::{
-    Effects, KeyOf, KeyState, Process, ProcessCx, Table, Timer, Tombstones, encode_entry_key,
+    Backing, Effects, Expiries, KeyOf, KeyState, Process, ProcessCx, Timer, Ttl, encode_key,
+    is_over, split,
 };
 use crate::time::{EventTime, Watermark};
-
-/// The place of a waiting event: by time, then by (source, partition, position); `sequence`
-/// keeps the outputs of one input event apart, and `hash` those of different keys.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Place {
-    time: EventTime,
-    order: EventOrder,
-    sequence: u64,
-    hash: u64,
-}
-
-struct Waiting<T> {
-    row: T,
-    /// The last commit holds it.
-    saved: bool,
-}
 
 /// First byte of an entry's key: a key's state, or a waiting event.
 pub(crate) const STATE: u8 = 0;
@@ -39,21 +24,27 @@ const WAITING: u8 = 1;
 pub(crate) struct ProcessKeyed<T, K: KeyOf<T>, P: Process<K::Key, T>> {
     key_of: Arc<K>,
     process: Arc<P>,
-    /// Accepted events wait until the watermark passes them. Off, they act at once.
-    event_time_order: bool,
-    ordered_by: Option<u32>,
+    order: Order,
+    ttl: Option<Ttl>,
+    backing: Backing,
     table: Table<K::Key, KeyState<P::State>>,
     /// Which keys have a timer when; an entry may outlive its timer, and is then ignored.
     due: BTreeMap<(EventTime, Vec<u8>), (u64, K::Key)>,
+    expiries: Expiries<K::Key>,
     /// Accepted and not yet acted on.
-    waiting: BTreeMap<Place, Waiting<T>>,
-    /// Waiting events that the last commit does not hold, as far as they still wait.
-    unsaved: Vec<Place>,
-    next_sequence: u64,
-    tombstones: Tombstones,
+    waiting: WaitingEvents<T>,
     effects: Effects<P::Output>,
     output: Output<P::Output>,
     types: PhantomData<fn(T)>,
+}
+
+/// In which order events come, and results go.
+#[derive(Clone, Copy)]
+pub(crate) struct Order {
+    /// Accepted events wait until the watermark passes them. Off, they act at once.
+    pub(crate) event_time: bool,
+    /// Results must carry their order among results of equal time.
+    pub(crate) ordered_by: Option<u32>,
 }
 
 struct Output<O> {
@@ -64,68 +55,49 @@ struct Output<O> {
 
 impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
     pub(crate) fn new(
+        backing: Backing,
         key_of: Arc<K>,
         process: Arc<P>,
-        event_time_order: bool,
-        ordered_by: Option<u32>,
+        order: Order,
+        ttl: Option<Ttl>,
     ) -> Self {
         ProcessKeyed {
             key_of,
             process,
-            event_time_order,
-            ordered_by,
-            table: Table::default(),
+            order,
+            ttl,
+            table: Table::cold(vec![STATE]),
             due: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            unsaved: Vec::new(),
-            next_sequence: 0,
-            tombstones: Tombstones::default(),
+            expiries: Expiries::default(),
+            waiting: WaitingEvents::new(WAITING, backing.id.clone()),
+            backing,
             effects: Effects::default(),
             output: Output { rows: Vec::new(), times: Vec::new(), orders: Vec::new() },
             types: PhantomData,
         }
     }
 
-    pub(crate) fn restore(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(), highwater_state::Error> {
-        match key.split_first() {
-            Some((&STATE, key)) => {
-                let key: K::Key = highwater_state::decode(key)?;
-                let state: KeyState<P::State> = highwater_state::decode(value)?;
-                let hash = hash_key(&key);
-                for timer in &state.timers {
-                    let due = (timer.time, key_bytes(&key)?);
-                    self.due.insert(due, (hash, key.clone()));
-                }
-                self.table.restore(key, state);
+    /// Puts back what acts by itself: timers, expiries, waiting events. The state of other keys
+    /// is read when they come.
+    pub(crate) fn restore(&mut self) -> Result<(), highwater_state::Error> {
+        let backing = self.backing.clone();
+        backing.scan(&[WAITING], |key, row| self.waiting.restore(&key[1..], row))?;
+        backing.scan(&[STATE], |key, value| {
+            let (_, head, _) = split(value)?;
+            let end = self.ttl.zip(head.touched).map(|(ttl, touched)| ttl.end(touched));
+            if head.timers.is_empty() && end.is_none() {
+                return Ok(());
             }
-            Some((&WAITING, place)) => {
-                let place: Place = highwater_state::decode(place)?;
-                self.next_sequence = self.next_sequence.max(place.sequence + 1);
-                let row = highwater_state::decode(value)?;
-                self.waiting.insert(place, Waiting { row, saved: true });
+            let key: K::Key = highwater_state::decode(&key[1..])?;
+            let hash = hash_key(&key);
+            for timer in &head.timers {
+                self.due.insert((timer.time, encode_key(&key)?), (hash, key.clone()));
             }
-            _ => {
-                let message = "an entry of a process operator is of no known kind";
-                return Err(highwater_state::Error::Corrupt(message.into()));
+            if let Some(end) = end {
+                self.expiries.push(end, hash, key);
             }
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self, batch: &Batch<T>, index: usize, row: T) {
-        let place = Place {
-            time: batch.times[index],
-            order: batch.origin.order(index),
-            sequence: self.next_sequence,
-            hash: batch.hashes[index],
-        };
-        self.next_sequence += 1;
-        self.unsaved.push(place.clone());
-        self.waiting.insert(place, Waiting { row, saved: false });
+            Ok(())
+        })
     }
 
     /// Acts on one event.
@@ -137,9 +109,11 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
         watermark: Watermark,
     ) -> Result<(), Error> {
         let key = self.key_of.with_key(&row, Clone::clone);
-        let key_state = self.table.update(hash, &key, KeyState::default);
-        let (effects, ended) = (&mut self.effects, false);
-        let mut cx = ProcessCx { key_state, time, watermark, firing: false, ended, effects };
+        let key_state = self.table.update(hash, &key, || KeyState::new(P::VERSION));
+        expire(key_state, self.ttl, time);
+        let (ttl, effects) = (self.ttl, &mut self.effects);
+        let (firing, ended) = (false, false);
+        let mut cx = ProcessCx { key_state, time, watermark, firing, ended, ttl, effects };
         self.process.event(&mut cx, &key, row);
         self.settle(hash, key)
     }
@@ -157,14 +131,14 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
         let mut after: Option<Timer> = None;
         loop {
             let Some(key_state) = self.table.get_mut(hash, &key) else { return Ok(()) };
-            let next = key_state
-                .timers
-                .iter()
+            let mut timers = key_state.head.timers.iter();
+            let next = timers
                 .find(|t| t.time == time && after.as_ref().is_none_or(|last| t.name > last.name));
             let Some(timer) = next.cloned() else { break };
-            key_state.timers.remove(&timer);
-            let effects = &mut self.effects;
-            let mut cx = ProcessCx { key_state, time, watermark, firing: true, ended, effects };
+            key_state.head.timers.remove(&timer);
+            expire(key_state, self.ttl, time);
+            let (firing, ttl, effects) = (true, self.ttl, &mut self.effects);
+            let mut cx = ProcessCx { key_state, time, watermark, firing, ended, ttl, effects };
             self.process.timer(&mut cx, &key, &timer);
             after = Some(timer);
         }
@@ -177,10 +151,10 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
             return Err(Error::new(ErrorKind::UserCode, message));
         }
         for time in self.effects.timers_set.drain(..) {
-            self.due.insert((time, key_bytes(&key)?), (hash, key.clone()));
+            self.due.insert((time, encode_key(&key)?), (hash, key.clone()));
         }
-        let order = match self.ordered_by {
-            Some(_) if !self.effects.outputs.is_empty() => Some(key_bytes(&key)?),
+        let order = match self.order.ordered_by {
+            Some(_) if !self.effects.outputs.is_empty() => Some(encode_key(&key)?),
             _ => None,
         };
         for (time, row) in self.effects.outputs.drain(..) {
@@ -191,10 +165,60 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
             self.output.rows.push(row);
             self.output.times.push(time);
         }
-        if self.table.get(hash, &key).is_some_and(KeyState::is_empty) {
-            self.table.remove(&[STATE], hash, &key, &mut self.tombstones)?;
+        let ttl = self.ttl;
+        let Some(key_state) = self.table.get_mut(hash, &key) else { return Ok(()) };
+        if key_state.is_empty() {
+            self.table.remove(hash, &key);
+        } else if let Some((ttl, touched)) = ttl.zip(key_state.head.touched)
+            && !key_state.listed
+        {
+            key_state.listed = true;
+            self.expiries.push(ttl.end(touched), hash, key);
         }
         Ok(())
+    }
+
+    /// Lets state go whose time is over: no event can come any more that would find it.
+    fn expire_passed(&mut self, watermark: Watermark) -> Result<(), Error> {
+        let Some(ttl) = self.ttl else { return Ok(()) };
+        let keys = self.expiries.pop(watermark);
+        self.read_back(keys.clone())?;
+        for (hash, key) in keys {
+            let Some(key_state) = self.table.get(hash, &key) else { continue };
+            match key_state.head.touched.map(|touched| ttl.end(touched)) {
+                Some(end) if key_state.value.is_some() && !is_over(end, watermark) => {
+                    self.expiries.push(end, hash, key);
+                }
+                _ => {
+                    if let Some(key_state) = self.table.get_mut(hash, &key) {
+                        key_state.value = None;
+                        key_state.listed = false;
+                    }
+                    self.settle(hash, key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_back(&mut self, keys: Vec<(u64, K::Key)>) -> Result<(), Error> {
+        let process = &*self.process;
+        let decode =
+            |bytes: &[u8]| KeyState::decode(bytes, P::VERSION, &|old| process.migrate(old));
+        Ok(self.backing.read_back_keys(&mut self.table, keys, decode)?)
+    }
+
+    /// Reads the state of every key that has something due.
+    fn read_back_due(&mut self, watermark: Watermark) -> Result<(), Error> {
+        if self.table.is_complete() {
+            return Ok(());
+        }
+        let timers = self.due.iter().take_while(|((time, _), _)| watermark.has_passed(*time));
+        let mut keys: Vec<_> = timers.map(|(_, key)| key.clone()).collect();
+        for (hash, row) in self.waiting.passed(watermark) {
+            keys.push((hash, self.key_of.with_key(row, Clone::clone)));
+        }
+        self.read_back(keys)
     }
 
     /// Acts on everything the watermark has passed: timers and events in order of time, a timer
@@ -205,8 +229,7 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
         loop {
             let timer = self.due.first_key_value().map(|((time, _), _)| *time);
             let timer = timer.filter(|t| watermark.has_passed(*t) && *t <= limit);
-            let event = self.waiting.first_key_value().map(|(place, _)| place.time);
-            let event = event.filter(|t| watermark.has_passed(*t));
+            let event = self.waiting.first_passed(watermark);
             match (timer, event) {
                 (Some(time), event) if event.is_none_or(|e| time <= e) => {
                     if let Some((_, (hash, key))) = self.due.pop_first() {
@@ -214,11 +237,8 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
                     }
                 }
                 (_, Some(time)) => {
-                    if let Some((place, waiting)) = self.waiting.pop_first() {
-                        if waiting.saved {
-                            self.tombstones.push(group_of(place.hash), waiting_key(&place)?);
-                        }
-                        self.event(place.hash, time, waiting.row, watermark)?;
+                    if let Some((place, row)) = self.waiting.pop()? {
+                        self.event(place.hash, time, row, watermark)?;
                         acted += 1;
                     }
                 }
@@ -240,7 +260,7 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
     fn send_output(&mut self, cx: &mut Cx) {
         let rows = std::mem::take(&mut self.output.rows);
         cx.largest = cx.largest.max(self.output.times.iter().copied().max());
-        let origin = match self.ordered_by {
+        let origin = match self.order.ordered_by {
             Some(operator_rank) => {
                 Origin::Results { operator_rank, orders: std::mem::take(&mut self.output.orders) }
             }
@@ -259,22 +279,25 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
     }
 }
 
-fn key_bytes<K: crate::keyed::Key>(key: &K) -> Result<Vec<u8>, highwater_state::Error> {
-    let mut bytes = Vec::new();
-    encode_entry_key(&[], key, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn waiting_key(place: &Place) -> Result<Vec<u8>, highwater_state::Error> {
-    let mut bytes = vec![WAITING];
-    highwater_state::encode_into(place, &mut bytes)?;
-    Ok(bytes)
+/// State whose time is over is gone for whoever comes now.
+fn expire<S>(key_state: &mut KeyState<S>, ttl: Option<Ttl>, now: EventTime) {
+    if let Some((ttl, touched)) = ttl.zip(key_state.head.touched)
+        && ttl.end(touched) <= now
+    {
+        key_state.value = None;
+    }
 }
 
 impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K, P> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let mut batch = typed::<T>(rows)?;
         cx.counters.events_in += batch.len() as u64;
+        if !self.order.event_time && !self.table.is_complete() {
+            let rows = batch.rows.iter().zip(&batch.hashes);
+            let keys = rows.map(|(row, hash)| (*hash, self.key_of.with_key(row, Clone::clone)));
+            let keys = keys.collect();
+            self.read_back(keys)?;
+        }
         let rows = std::mem::take(&mut batch.rows);
         let mut judge = Judge::new(&batch, cx.before);
         let on_time = judge.all_on_time();
@@ -287,8 +310,9 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
             if let Some(bound) = bound {
                 late.push(row, time, None, bound, &batch.origin, index);
             } else {
-                if self.event_time_order {
-                    self.accept(&batch, index, row);
+                if self.order.event_time {
+                    let order = batch.origin.order(index);
+                    self.waiting.push(time, order, batch.hashes[index], row);
                 } else {
                     cx.counters.used += 1;
                     self.event(batch.hashes[index], time, row, cx.before)?;
@@ -301,38 +325,44 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
+        self.read_back_due(cx.now)?;
         cx.counters.used += match cx.now {
             Watermark::End => self.finish(cx.largest)?,
             watermark => self.advance(watermark, EventTime::MAX)?,
         };
+        self.expire_passed(cx.now)?;
         self.send_output(cx);
         Ok(())
     }
 
-    fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
-        self.tombstones.capture(changes)?;
-        self.table.capture(&[STATE], changes, |state, bytes| {
-            highwater_state::encode_into(state, bytes)
-        })?;
-        for place in self.unsaved.drain(..) {
-            if let Some(waiting) = self.waiting.get_mut(&place) {
-                let key = waiting_key(&place)?;
-                changes.put(
-                    group_of(place.hash),
-                    |bytes| {
-                        bytes.extend_from_slice(&key);
-                        Ok(())
-                    },
-                    |bytes| highwater_state::encode_into(&waiting.row, bytes),
-                )?;
-                waiting.saved = true;
-            }
-        }
-        Ok(())
+    fn begin_capture(&mut self) {
+        self.table.begin_capture();
+        self.waiting.begin_capture();
     }
 
-    fn entries(&self) -> u64 {
-        (self.table.len() + self.waiting.len()) as u64
+    fn capture(
+        &mut self,
+        id: &Arc<str>,
+        budget: &mut usize,
+        into: &mut Vec<Changes>,
+    ) -> Result<bool, Error> {
+        Ok(self.table.capture(id, budget, into)? && self.waiting.capture(budget, into)?)
+    }
+
+    fn committed(&mut self) {
+        self.table.committed();
+    }
+
+    fn memory(&self) -> usize {
+        self.table.memory() + self.waiting.memory()
+    }
+
+    fn evict(&mut self, bytes: usize) {
+        self.table.evict(bytes);
+    }
+
+    fn entries(&self) -> i64 {
+        self.table.net() + self.waiting.net()
     }
 
     fn held(&self) -> u64 {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use highwater_state::Changes;
+use highwater_state::{Changes, Table};
 
 use super::window::{late_element, result_batch};
 use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
 use crate::event::{Batch, Data, ResultOrder, Rows};
-use crate::keyed::{KeyOf, Table, Tombstones, encode_entry_key};
+use crate::keyed::{Backing, KeyOf, encode_key};
 use crate::time::EventTime;
 use crate::window::{Session, SessionSet, Window, WindowResult};
 
@@ -19,12 +19,12 @@ pub(crate) struct SessionAggregate<T, K: KeyOf<T>, A: Aggregate<T>> {
     pub(crate) key_of: Arc<K>,
     pub(crate) session: Session,
     pub(crate) aggregate: Arc<A>,
+    pub(crate) backing: Backing,
     /// The open sessions of each key; a key goes with its last session.
     pub(crate) table: Table<K::Key, SessionSet<A::State>>,
     /// When to look at which key: an entry is made when a session begins, and made anew at the
     /// session's real end if it has grown by then. So an event that extends a session costs none.
     pub(crate) due: BTreeMap<EventTime, Vec<(u64, K::Key)>>,
-    pub(crate) tombstones: Tombstones,
     pub(crate) ordered_by: Option<u32>,
     pub(crate) types: PhantomData<fn(T)>,
 }
@@ -44,7 +44,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
         for window in sessions.windows() {
             self.due.entry(window.end).or_default().push((hash, key.clone()));
         }
-        self.table.restore(key, sessions);
+        self.table.load(key, sessions);
         Ok(())
     }
 
@@ -69,25 +69,18 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
     }
 
     /// Closes what is due of one key, and asks to look again where a session has grown.
-    fn close(
-        &mut self,
-        hash: u64,
-        key: &K::Key,
-        closed: &mut Closed<K::Key, A::State>,
-        cx: &Cx,
-    ) -> Result<(), Error> {
-        let Some(sessions) = self.table.get(hash, key) else { return Ok(()) };
+    fn close(&mut self, hash: u64, key: &K::Key, closed: &mut Closed<K::Key, A::State>, cx: &Cx) {
+        let Some(sessions) = self.table.get(hash, key) else { return };
         if !sessions.windows().any(|window| window.is_closed_by(cx.now)) {
-            return Ok(());
+            return;
         }
-        let Some(sessions) = self.table.get_mut(hash, key) else { return Ok(()) };
+        let Some(sessions) = self.table.get_mut(hash, key) else { return };
         sessions.close(cx.now, |window, state| {
             closed.entry(window).or_default().push((key.clone(), state));
         });
         if sessions.is_empty() {
-            self.table.remove(&[], hash, key, &mut self.tombstones)?;
+            self.table.remove(hash, key);
         }
-        Ok(())
     }
 
     fn look_again(&mut self, hash: u64, key: K::Key) {
@@ -106,6 +99,8 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let batch = typed::<T>(rows)?;
         cx.counters.events_in += batch.len() as u64;
+        let Self { backing, table, key_of, .. } = self;
+        backing.read_back(table, &batch, &**key_of, highwater_state::decode)?;
         let mut judge = Judge::new(&batch, cx.before);
         let on_time = judge.all_on_time();
         let mut late = LateRows::new();
@@ -136,8 +131,11 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
             if !probe.is_closed_by(cx.now) {
                 break;
             }
-            for (hash, key) in entry.remove() {
-                self.close(hash, &key, &mut closed, cx)?;
+            let keys = entry.remove();
+            let Self { backing, table, .. } = self;
+            backing.read_back_keys(table, keys.clone(), highwater_state::decode)?;
+            for (hash, key) in keys {
+                self.close(hash, &key, &mut closed, cx);
                 self.look_again(hash, key);
             }
         }
@@ -149,9 +147,8 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
             let mut rows = Vec::with_capacity(results.len());
             for (key, state) in results {
                 if self.ordered_by.is_some() {
-                    let mut bytes = Vec::new();
-                    encode_entry_key(&[], &key, &mut bytes)?;
-                    orders.push(ResultOrder { key: bytes, start: window.start, sequence: 0 });
+                    let key = encode_key(&key)?;
+                    orders.push(ResultOrder { key, start: window.start, sequence: 0 });
                 }
                 rows.push(WindowResult { key, window, value: self.aggregate.finish(state) });
             }
@@ -161,12 +158,32 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
         Ok(())
     }
 
-    fn capture(&mut self, changes: &mut Changes) -> Result<(), Error> {
-        self.tombstones.capture(changes)?;
-        self.table.capture(&[], changes, highwater_state::encode_into)
+    fn begin_capture(&mut self) {
+        self.table.begin_capture();
     }
 
-    fn entries(&self) -> u64 {
-        self.table.len() as u64
+    fn capture(
+        &mut self,
+        id: &Arc<str>,
+        budget: &mut usize,
+        into: &mut Vec<Changes>,
+    ) -> Result<bool, Error> {
+        Ok(self.table.capture(id, budget, into)?)
+    }
+
+    fn committed(&mut self) {
+        self.table.committed();
+    }
+
+    fn memory(&self) -> usize {
+        self.table.memory()
+    }
+
+    fn evict(&mut self, bytes: usize) {
+        self.table.evict(bytes);
+    }
+
+    fn entries(&self) -> i64 {
+        self.table.net()
     }
 }

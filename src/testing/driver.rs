@@ -185,10 +185,10 @@ impl TestDriver {
         let mut wanted = vec![crate::operator::process::STATE];
         highwater_state::encode_into(key, &mut wanted)?;
         let mut found = None;
-        self.store.scan(operator, group..group + 1, &mut |_, key, value| {
+        self.store.scan(operator, group..group + 1, &[], &mut |_, key, value| {
             if key == wanted {
-                let state: crate::keyed::KeyState<S> = highwater_state::decode(value)?;
-                found = state.value;
+                let (_, _, state) = crate::keyed::split(value)?;
+                found = state.map(highwater_state::decode).transpose()?;
             }
             Ok(())
         })?;

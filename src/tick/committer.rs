@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater_state::{Changes, Commit, Store};
 
@@ -30,11 +31,17 @@ pub(crate) struct Committer {
     store: Arc<dyn Store>,
     /// By sink id.
     sinks: BTreeMap<String, Box<dyn SinkWriter>>,
+    /// The last tick whose commit is durable.
+    committed: Arc<AtomicU64>,
 }
 
 impl Committer {
-    pub(crate) fn new(store: Arc<dyn Store>, sinks: BTreeMap<String, Box<dyn SinkWriter>>) -> Self {
-        Committer { store, sinks }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        sinks: BTreeMap<String, Box<dyn SinkWriter>>,
+        committed: Arc<AtomicU64>,
+    ) -> Self {
+        Committer { store, sinks, committed }
     }
 
     /// Hands a sealed tick's output to a sink.
@@ -58,8 +65,9 @@ impl Committer {
             job.record.sinks.insert(id.clone(), token);
         }
         let record = job.record.encode()?;
-        self.store.commit(&Commit { record, changes: job.changes })?;
-        // IMPORTANT: nothing becomes visible before the line above has returned.
+        self.store.commit(Commit { record, changes: job.changes })?;
+        self.committed.store(job.record.tick.0, Ordering::Release);
+        // IMPORTANT: nothing becomes visible before the commit above has returned.
         for (id, writer) in &mut self.sinks {
             guarded(id, || writer.publish())?;
         }

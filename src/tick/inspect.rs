@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use highwater_state::{RocksStore, Store};
+use highwater_state::{DurableStore, Store};
 
 use super::TickRecord;
 use crate::error::Error;
@@ -64,7 +64,7 @@ impl LastCommit {
     /// # Errors
     /// Where there is no readable state.
     pub fn read(dir: &Path) -> Result<Self, Error> {
-        let store = RocksStore::open_read_only(&dir.join("db"))?;
+        let store = DurableStore::open_dir_read_only(dir)?;
         let Some(bytes) = store.record()? else {
             return Err(Error::state(format!("{} holds no commit", dir.display())));
         };

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
@@ -24,4 +24,13 @@ pub enum Error {
     /// A value cannot be encoded.
     #[error("cannot encode a value: {0}")]
     Encode(String),
+    /// An earlier commit failed, and whether it took place is unknown: open the store again.
+    #[error("the state can no longer be written ({0}): a restart finds out what is durable")]
+    Failed(String),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
+        Error::Io { path: path.to_owned(), message: error.to_string() }
+    }
 }

@@ -4,18 +4,25 @@
 //! they mean. A [`Commit`] replaces the record and changes entries in one atomic, durable step.
 //! This crate knows nothing of streams or time.
 
+pub mod base;
+mod changes;
 mod codec;
+mod durable;
 mod error;
+pub mod fault;
+pub mod files;
 mod key;
+mod log;
 mod mem;
-#[cfg(feature = "rocksdb")]
-mod rocks;
+mod memtable;
 mod store;
+mod table;
 
+pub use changes::{Changes, Commit, Entry};
 pub use codec::{decode, decode_sealed, encode_into, encode_sealed};
+pub use durable::DurableStore;
 pub use error::Error;
 pub use key::{KEY_GROUPS, KeyGroup, group_of, groups_of_worker, hash_bytes, hash_key, worker_of};
 pub use mem::MemStore;
-#[cfg(feature = "rocksdb")]
-pub use rocks::RocksStore;
-pub use store::{Changes, Commit, Store, Visit};
+pub use store::{Found, Store, Tail, Visit};
+pub use table::{Table, Value};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::store::Visit;
+use crate::store::{Found, Visit};
 use crate::{Commit, Error, KeyGroup, Store};
 
 type EntryKey = (String, KeyGroup, Vec<u8>);
@@ -39,7 +39,7 @@ impl Store for MemStore {
         Ok(self.lock().record.clone())
     }
 
-    fn commit(&self, commit: &Commit) -> Result<(), Error> {
+    fn commit(&self, commit: Commit) -> Result<(), Error> {
         let mut contents = self.lock();
         for changes in &commit.changes {
             for (group, key, value) in changes.iter() {
@@ -50,7 +50,23 @@ impl Store for MemStore {
                 };
             }
         }
-        contents.record = Some(commit.record.clone());
+        contents.record = Some(commit.record);
+        Ok(())
+    }
+
+    fn get(
+        &self,
+        operator: &str,
+        keys: &[(KeyGroup, &[u8])],
+        found: &mut Found<'_>,
+    ) -> Result<(), Error> {
+        let contents = self.lock();
+        for (index, (group, key)) in keys.iter().enumerate() {
+            let key = (operator.to_owned(), *group, key.to_vec());
+            if let Some(value) = contents.entries.get(&key) {
+                found(index, value)?;
+            }
+        }
         Ok(())
     }
 
@@ -58,12 +74,15 @@ impl Store for MemStore {
         &self,
         operator: &str,
         groups: Range<KeyGroup>,
+        prefix: &[u8],
         visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
         let from = (operator.to_owned(), groups.start, Vec::new());
         let to = (operator.to_owned(), groups.end, Vec::new());
         for ((_, group, key), value) in self.lock().entries.range(from..to) {
-            visit(*group, key, value)?;
+            if key.starts_with(prefix) {
+                visit(*group, key, value)?;
+            }
         }
         Ok(())
     }

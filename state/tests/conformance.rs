@@ -1,9 +1,12 @@
 //! Every store does what the reference does: the same commits, the same scans, also after it has
 //! been closed and opened again.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use highwater_state::{Changes, Commit, Error, KEY_GROUPS, MemStore, RocksStore, Store};
+use highwater_state::base::FileBase;
+use highwater_state::fault::{SimDisk, Survival};
+use highwater_state::{Changes, Commit, DurableStore, Error, KEY_GROUPS, MemStore, Store};
 use proptest::prelude::*;
 
 /// Operator, group, key, and the value to put; `None` deletes.
@@ -42,42 +45,97 @@ fn build(number: usize, changes: &[Change]) -> Commit {
 }
 
 type Entry = (u16, Vec<u8>, Vec<u8>);
+type Everything = (Option<Vec<u8>>, Vec<Vec<Entry>>, Vec<Option<Vec<u8>>>);
 
-fn everything(store: &dyn Store) -> (Option<Vec<u8>>, Vec<Vec<Entry>>) {
+fn everything(store: &dyn Store) -> Everything {
+    let prefixes: [&[u8]; 3] = [&[], &[1], &[2, 0]];
     let scans = OPERATORS.iter().flat_map(|operator| {
-        [0..KEY_GROUPS, 1..3, KEY_GROUPS - 1..KEY_GROUPS].map(|groups| {
-            let mut entries = Vec::new();
-            store
-                .scan(operator, groups, &mut |group, key, value| {
-                    entries.push((group, key.to_vec(), value.to_vec()));
-                    Ok(())
-                })
-                .unwrap();
-            entries
+        [0..KEY_GROUPS, 1..3, KEY_GROUPS - 1..KEY_GROUPS].into_iter().flat_map(move |groups| {
+            prefixes.map(|prefix| {
+                let mut entries = Vec::new();
+                store
+                    .scan(operator, groups.clone(), prefix, &mut |group, key, value| {
+                        entries.push((group, key.to_vec(), value.to_vec()));
+                        Ok(())
+                    })
+                    .unwrap();
+                entries
+            })
         })
     });
-    (store.record().unwrap(), scans.collect())
+    let keys: [&[u8]; 4] = [&[], &[0], &[1, 2], &[2, 2]];
+    let asked: Vec<_> = (0..5).flat_map(|group| keys.map(|key| (group, key))).collect();
+    let mut found = vec![None; asked.len()];
+    store
+        .get("counts", &asked, &mut |index, value| {
+            found[index] = Some(value.to_vec());
+            Ok(())
+        })
+        .unwrap();
+    (store.record().unwrap(), scans.collect(), found)
+}
+
+/// Small enough that commits move into the base all the time.
+const LIMIT: u64 = 400;
+
+fn on_sim(disk: &SimDisk) -> DurableStore {
+    let files = Arc::new(disk.clone());
+    let base = FileBase::open(files.clone(), Path::new("state/base")).unwrap();
+    DurableStore::open(files, Path::new("state"), Box::new(base), LIMIT).unwrap()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Opened again after every commit, with what a power loss leaves.
+    #[test]
+    fn differential_log_and_file_against_memory(
+        commits in commits(),
+        restarts: [bool; 8],
+        fills: [u8; 8],
+    ) {
+        let disk = SimDisk::new();
+        let (mut store, mem) = (on_sim(&disk), MemStore::new());
+        for (number, changes) in commits.iter().enumerate() {
+            store.commit(build(number, changes)).unwrap();
+            mem.commit(build(number, changes)).unwrap();
+            prop_assert_eq!(everything(&store), everything(&mem));
+            for _ in 0..fills[number] % 3 {
+                store.maintain(fills[number] > 128).unwrap();
+                prop_assert_eq!(everything(&store), everything(&mem));
+            }
+            if restarts[number] {
+                drop(store);
+                disk.restart(Survival::Synced);
+                store = on_sim(&disk);
+                prop_assert_eq!(everything(&store), everything(&mem));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn differential_rocksdb_against_memory(commits in commits()) {
+    fn differential_log_and_rocksdb_against_memory(commits in commits(), fills: [u8; 8]) {
         let dir = tempfile::tempdir().unwrap();
-        let mut rocks = RocksStore::open(dir.path()).unwrap();
-        let mem = MemStore::new();
-        prop_assert_eq!(everything(&rocks), everything(&mem));
+        let open = || DurableStore::open_dir(dir.path(), LIMIT, 8 << 20).unwrap();
+        let (mut store, mem) = (open(), MemStore::new());
+        prop_assert_eq!(everything(&store), everything(&mem));
         for (number, changes) in commits.iter().enumerate() {
-            let commit = build(number, changes);
-            rocks.commit(&commit).unwrap();
-            mem.commit(&commit).unwrap();
-            prop_assert_eq!(everything(&rocks), everything(&mem));
-            let reader = RocksStore::open_read_only(dir.path()).unwrap();
+            store.commit(build(number, changes)).unwrap();
+            mem.commit(build(number, changes)).unwrap();
+            prop_assert_eq!(everything(&store), everything(&mem));
+            if fills[number] > 80 {
+                store.maintain(fills[number] > 128).unwrap();
+                prop_assert_eq!(everything(&store), everything(&mem));
+            }
+            let reader = DurableStore::open_dir_read_only(dir.path()).unwrap();
             prop_assert_eq!(everything(&reader), everything(&mem));
-            drop(rocks);
-            rocks = RocksStore::open(dir.path()).unwrap();
-            prop_assert_eq!(everything(&rocks), everything(&mem));
+            drop(store);
+            store = open();
+            prop_assert_eq!(everything(&store), everything(&mem));
         }
     }
 }
@@ -85,12 +143,12 @@ proptest! {
 #[test]
 fn a_directory_in_use_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    let first = RocksStore::open(dir.path()).unwrap();
-    let second = RocksStore::open(dir.path());
-    let Err(Error::InUse { path }) = second else { panic!("two owners of one directory") };
-    assert_eq!(path, dir.path());
+    let open = || DurableStore::open_dir(dir.path(), LIMIT, 8 << 20);
+    let first = open().unwrap();
+    let Err(Error::InUse { path }) = open() else { panic!("two owners of one directory") };
+    assert_eq!(path, dir.path().join("db"));
     drop(first);
-    RocksStore::open(dir.path()).unwrap();
+    open().unwrap();
 }
 
 #[test]
@@ -98,6 +156,8 @@ fn a_path_that_is_no_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "not a store").unwrap();
-    assert!(matches!(RocksStore::open(&file.join("db")), Err(Error::Io { .. })));
-    assert!(matches!(RocksStore::open_read_only(&dir.path().join("none")), Err(Error::Io { .. })));
+    let opened = DurableStore::open_dir(&file, LIMIT, 8 << 20);
+    assert!(matches!(opened, Err(Error::Io { .. })));
+    let opened = DurableStore::open_dir_read_only(&dir.path().join("none"));
+    assert!(matches!(opened, Err(Error::Io { .. })));
 }

@@ -1,0 +1,174 @@
+//! Accepted events that wait until the watermark has passed them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_state::{Changes, Error, KeyGroup, decode, encode_into, group_of};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EventOrder, Stored};
+use crate::time::{EventTime, Watermark};
+
+/// The place of a waiting event: by time, then by (source, partition, position); `sequence`
+/// keeps the outputs of one input event apart, and `hash` those of different keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) time: EventTime,
+    order: EventOrder,
+    sequence: u64,
+    pub(crate) hash: u64,
+}
+
+struct Waiting<T> {
+    row: T,
+    /// A commit holds it, or the capture under way has written it out.
+    saved: bool,
+    /// In which epoch it came: earlier ones belong to the capture under way.
+    epoch: u64,
+}
+
+/// Waiting events in order. They are written out in steps, as tables are.
+pub(crate) struct WaitingEvents<T> {
+    /// What their stored keys begin with.
+    prefix: u8,
+    events: BTreeMap<Place, Waiting<T>>,
+    next_sequence: u64,
+    epoch: u64,
+    /// Events that no commit holds, as far as they still wait.
+    unsaved: Vec<Place>,
+    /// The same, on their way into a commit.
+    pending: Vec<Place>,
+    /// Written out before their turn, because they left.
+    early: Option<Changes>,
+    tombstones: Vec<(KeyGroup, Vec<u8>)>,
+    burying: Vec<(KeyGroup, Vec<u8>)>,
+    restored: usize,
+    id: Arc<str>,
+}
+
+impl<T: Stored> WaitingEvents<T> {
+    pub(crate) fn new(prefix: u8, id: Arc<str>) -> Self {
+        WaitingEvents {
+            prefix,
+            events: BTreeMap::new(),
+            next_sequence: 0,
+            epoch: 0,
+            unsaved: Vec::new(),
+            pending: Vec::new(),
+            early: None,
+            tombstones: Vec::new(),
+            burying: Vec::new(),
+            restored: 0,
+            id,
+        }
+    }
+
+    /// Puts back an event that the last commit holds.
+    pub(crate) fn restore(&mut self, place: &[u8], row: &[u8]) -> Result<(), Error> {
+        let place: Place = decode(place)?;
+        self.next_sequence = self.next_sequence.max(place.sequence + 1);
+        self.events.insert(place, Waiting { row: decode(row)?, saved: true, epoch: 0 });
+        self.restored += 1;
+        Ok(())
+    }
+
+    pub(crate) fn push(&mut self, time: EventTime, order: EventOrder, hash: u64, row: T) {
+        let place = Place { time, order, sequence: self.next_sequence, hash };
+        self.next_sequence += 1;
+        self.unsaved.push(place.clone());
+        self.events.insert(place, Waiting { row, saved: false, epoch: self.epoch });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Events that wait now, less those that waited at the start.
+    pub(crate) fn net(&self) -> i64 {
+        self.events.len() as i64 - self.restored as i64
+    }
+
+    /// The time of the first event, if the watermark has passed it.
+    pub(crate) fn first_passed(&self, watermark: Watermark) -> Option<EventTime> {
+        let first = self.events.first_key_value().map(|(place, _)| place.time);
+        first.filter(|time| watermark.has_passed(*time))
+    }
+
+    /// The events that the watermark has passed.
+    pub(crate) fn passed(&self, watermark: Watermark) -> impl Iterator<Item = (u64, &T)> {
+        self.events
+            .iter()
+            .take_while(move |(place, _)| watermark.has_passed(place.time))
+            .map(|(place, waiting)| (place.hash, &waiting.row))
+    }
+
+    /// Lets the first event go.
+    pub(crate) fn pop(&mut self) -> Result<Option<(Place, T)>, Error> {
+        let Some((place, waiting)) = self.events.pop_first() else { return Ok(None) };
+        let pending = !waiting.saved && waiting.epoch < self.epoch;
+        if pending && let Some(early) = &mut self.early {
+            put(early, self.prefix, &place, &waiting.row)?;
+        }
+        if waiting.saved || pending {
+            self.tombstones.push((group_of(place.hash), stored_key(self.prefix, &place)?));
+        }
+        Ok(Some((place, waiting.row)))
+    }
+
+    pub(crate) fn begin_capture(&mut self) {
+        self.epoch += 1;
+        self.pending = std::mem::take(&mut self.unsaved);
+        self.burying = std::mem::take(&mut self.tombstones);
+        self.early = Some(Changes::new(self.id.clone()));
+    }
+
+    /// As [`Logic::capture`](super::Logic::capture).
+    pub(crate) fn capture(
+        &mut self,
+        budget: &mut usize,
+        into: &mut Vec<Changes>,
+    ) -> Result<bool, Error> {
+        let Some(changes) = &mut self.early else { return Ok(true) };
+        for (group, key) in self.burying.drain(..) {
+            changes.delete(group, |bytes| {
+                bytes.extend_from_slice(&key);
+                Ok(())
+            })?;
+        }
+        while let Some(place) = self.pending.pop() {
+            if *budget == 0 {
+                self.pending.push(place);
+                return Ok(false);
+            }
+            *budget -= 1;
+            if let Some(waiting) = self.events.get_mut(&place) {
+                put(changes, self.prefix, &place, &waiting.row)?;
+                waiting.saved = true;
+            }
+        }
+        into.extend(self.early.take().filter(|changes| !changes.is_empty()));
+        Ok(true)
+    }
+
+    /// Bytes in memory, roughly: what rows point to is not known.
+    pub(crate) fn memory(&self) -> usize {
+        self.events.len() * (size_of::<Place>() + size_of::<Waiting<T>>() + 16)
+    }
+}
+
+fn put<T: Stored>(changes: &mut Changes, prefix: u8, place: &Place, row: &T) -> Result<(), Error> {
+    changes.put(
+        group_of(place.hash),
+        |bytes| {
+            bytes.push(prefix);
+            encode_into(place, bytes)
+        },
+        |bytes| encode_into(row, bytes),
+    )
+}
+
+fn stored_key(prefix: u8, place: &Place) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![prefix];
+    encode_into(place, &mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,186 @@
+//! The base on RocksDB.
+//!
+//! Its own log is off: the tick log is one already. So what is applied becomes durable with the
+//! next flush, and RocksDB flushes in the order of writing: after a crash the base is complete up
+//! to some earlier commit, and says up to which.
+
+use std::path::{Path, PathBuf};
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+
+use super::{Base, Position, decode_head, encode_head, seal, unseal};
+use crate::Error;
+
+/// The key of position and record; it stands behind all entries.
+const HEAD: &[u8] = b"head2";
+
+/// Where the first format kept its record.
+const OLD_HEAD: &[u8] = b"r";
+
+/// A base in a directory, by RocksDB.
+pub struct RocksBase {
+    db: DB,
+    path: PathBuf,
+}
+
+/// Bits per key of the filter that spares reads of keys that are not there.
+const FILTER_BITS: f64 = 10.0;
+
+/// Flushes and compactions write at most so many bytes a second, so that commits find the disk.
+const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
+
+fn options(memory: u64) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_bloom_filter(FILTER_BITS, false);
+    table.set_block_cache(&Cache::new_lru_cache((memory / 2) as usize));
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(5);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+    options.set_keep_log_file_num(2);
+    options.set_paranoid_checks(true);
+    options.set_write_buffer_size((memory / 4).clamp(1 << 20, 64 << 20) as usize);
+    options.set_max_write_buffer_number(2);
+    options.set_max_background_jobs(2);
+    options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options
+}
+
+impl RocksBase {
+    /// Opens the base in `path`, or makes one there, for cache and buffers of about `memory`
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] where another process has it open, [`Error::Io`] where the directory
+    /// cannot be used, [`Error::Corrupt`] where RocksDB finds its files damaged.
+    pub fn open(path: &Path, memory: u64) -> Result<Self, Error> {
+        let mut options = options(memory);
+        options.create_if_missing(true);
+        let db = DB::open(&options, path).map_err(|e| classify(path, &e))?;
+        Ok(RocksBase { db, path: path.to_owned() })
+    }
+
+    /// Opens the base to read what it holds, beside a process that writes it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and where there is no base.
+    pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let mut options = options(64 << 20);
+        // All files at once: what is open can be read even after the writer has removed it.
+        options.set_max_open_files(-1);
+        let db = DB::open_for_read_only(&options, path, false).map_err(|e| classify(path, &e))?;
+        Ok(RocksBase { db, path: path.to_owned() })
+    }
+
+    fn failed(&self, error: rocksdb::Error) -> Error {
+        classify(&self.path, &error)
+    }
+}
+
+fn classify(path: &Path, error: &rocksdb::Error) -> Error {
+    let message = error.clone().into_string();
+    let path = path.to_owned();
+    match error.kind() {
+        rocksdb::ErrorKind::IOError if message.contains("lock") => Error::InUse { path },
+        rocksdb::ErrorKind::IOError => Error::Io { path, message },
+        _ => Error::Corrupt(format!("{}: {message}", path.display())),
+    }
+}
+
+impl Base for RocksBase {
+    fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error> {
+        match self.db.get(HEAD).map_err(|e| self.failed(e))? {
+            Some(bytes) => {
+                let (position, record) = decode_head(&bytes)?;
+                Ok((position, Some(record)))
+            }
+            None if self.db.get(OLD_HEAD).map_err(|e| self.failed(e))?.is_some() => {
+                Err(Error::Corrupt(format!(
+                    "{} was written in format 1, which had no log: run its flow to the end with \
+                     the version that wrote it",
+                    self.path.display()
+                )))
+            }
+            None => Ok((Position::default(), None)),
+        }
+    }
+
+    fn apply(
+        &self,
+        position: Position,
+        record: &[u8],
+        entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+    ) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        let mut sealed = Vec::new();
+        for (key, value) in entries {
+            match value {
+                Some(value) => {
+                    seal(value, &mut sealed);
+                    batch.put(key, &sealed);
+                }
+                None => batch.delete(key),
+            }
+        }
+        batch.put(HEAD, encode_head(position, record));
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|e| self.failed(e))
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.db.flush().map_err(|e| self.failed(e))
+    }
+
+    fn get(
+        &self,
+        keys: &[Vec<u8>],
+        found: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let values = self.db.multi_get(keys);
+        for (index, value) in values.into_iter().enumerate() {
+            if let Some(value) = value.map_err(|e| self.failed(e))? {
+                found(index, unseal(&value)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mode = IteratorMode::From(from, Direction::Forward);
+        for entry in self.db.iterator_opt(mode, options) {
+            let (key, value) = entry.map_err(|e| self.failed(e))?;
+            if &*key == HEAD {
+                break;
+            }
+            if !visit(&key, unseal(&value)?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<(), Error> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.failed(e))?;
+        checkpoint.create_checkpoint(dir).map_err(|e| self.failed(e))
+    }
+
+    fn compact(&self) -> Result<(), Error> {
+        self.sync()?;
+        self.db.compact_range::<&[u8], &[u8]>(None, None);
+        Ok(())
+    }
+}

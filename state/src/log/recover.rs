@@ -1,0 +1,137 @@
+//! Reads what earlier lives left in the log.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::group::{Group, decode, later_group};
+use super::{HEAD, Head, parse_name};
+use crate::base::Position;
+use crate::files::Files;
+use crate::{Commit, Error};
+
+/// What the log holds after the base.
+pub(crate) struct Recovered {
+    /// The last life of the log; 0 if there is none.
+    pub(crate) incarnation: u64,
+    pub(crate) commits: Vec<(Position, Arc<Commit>)>,
+}
+
+/// Reads the commits after `base`, and refuses a log that does not continue it.
+///
+/// # Errors
+/// Where the log is damaged before its end, has a gap, or belongs to another base.
+pub(crate) fn recover(files: &dyn Files, dir: &Path, base: Position) -> Result<Recovered, Error> {
+    let failed = |e: std::io::Error| Error::io(dir, &e);
+    let listed = files.list(dir).map_err(failed)?;
+    let mut segments: Vec<(u64, u64, String)> = Vec::new();
+    for name in listed.keys() {
+        match parse_name(name) {
+            Some((incarnation, first)) => segments.push((incarnation, first, name.clone())),
+            // What was being written when an earlier life ended.
+            None if name.ends_with(".tmp") => {}
+            None => return Err(damaged(dir, name, "is no segment of the log")),
+        }
+    }
+    segments.sort();
+    let Some(&(incarnation, ..)) = segments.last() else {
+        return match base.seq {
+            0 => Ok(Recovered { incarnation: 0, commits: Vec::new() }),
+            _ => Err(Error::Corrupt(format!("the log is missing in {}", dir.display()))),
+        };
+    };
+    // The first segment of a life is complete before it gets its name, and holds the whole
+    // tail: what earlier lives left is older.
+    segments.retain(|segment| segment.0 == incarnation);
+    let mut reader = Chain { dir, incarnation, base, end: None, commits: Vec::new() };
+    let count = segments.len();
+    for (index, (_, first, name)) in segments.iter().enumerate() {
+        let bytes = files.read(&dir.join(name)).map_err(failed)?;
+        reader.segment(name, *first, &bytes, index + 1 == count)?;
+    }
+    let end = reader.end.unwrap_or_default();
+    if end.seq < base.seq {
+        let message = format!("ends at commit {}, and the base holds commit {}", end.seq, base.seq);
+        return Err(damaged(dir, "the log", &message));
+    }
+    Ok(Recovered { incarnation, commits: reader.commits })
+}
+
+fn damaged(dir: &Path, name: &str, what: &str) -> Error {
+    Error::Corrupt(format!("{}: `{name}` {what}", dir.display()))
+}
+
+struct Chain<'a> {
+    dir: &'a Path,
+    incarnation: u64,
+    base: Position,
+    end: Option<Position>,
+    commits: Vec<(Position, Arc<Commit>)>,
+}
+
+impl Chain<'_> {
+    fn segment(&mut self, name: &str, first: u64, bytes: &[u8], last: bool) -> Result<(), Error> {
+        let Some(head) = Head::decode(bytes) else {
+            // A segment that was begun and never written to: its head was not yet durable.
+            return match self.end {
+                Some(_) if last && !later_group(bytes, self.incarnation, 0) => Ok(()),
+                _ => Err(damaged(self.dir, name, "has a damaged head")),
+            };
+        };
+        if head.incarnation != self.incarnation || head.before.seq + 1 != first {
+            return Err(damaged(self.dir, name, "has another file's name"));
+        }
+        match self.end {
+            None if head.before.seq > self.base.seq => {
+                let message = format!(
+                    "begins after commit {}, and the base ends at commit {}",
+                    head.before.seq, self.base.seq
+                );
+                return Err(damaged(self.dir, name, &message));
+            }
+            Some(end) if end != head.before => {
+                return Err(damaged(self.dir, name, "does not continue the segment before it"));
+            }
+            _ => {}
+        }
+        self.check_base(name, head.before)?;
+        self.end = Some(head.before);
+        self.groups(name, head.before, &bytes[HEAD..], last)
+    }
+
+    fn groups(
+        &mut self,
+        name: &str,
+        mut end: Position,
+        mut bytes: &[u8],
+        last: bool,
+    ) -> Result<(), Error> {
+        while let Some(group) = Group::first(bytes) {
+            let next = group.head.seq == end.seq + 1
+                && group.head.before == end.chain
+                && group.head.incarnation == self.incarnation;
+            if !next {
+                break;
+            }
+            end = group.position();
+            self.check_base(name, end)?;
+            if end.seq > self.base.seq {
+                self.commits.push((end, Arc::new(decode(group.payload)?)));
+            }
+            self.end = Some(end);
+            bytes = group.rest;
+        }
+        // Only the last commit can be torn: those before it were synced.
+        if !bytes.is_empty() && (!last || later_group(bytes, self.incarnation, end.seq + 1)) {
+            let message = format!("is damaged after commit {}", end.seq);
+            return Err(damaged(self.dir, name, &message));
+        }
+        Ok(())
+    }
+
+    fn check_base(&self, name: &str, position: Position) -> Result<(), Error> {
+        if position.seq == self.base.seq && position.chain != self.base.chain {
+            return Err(damaged(self.dir, name, "belongs to another base, or to another time"));
+        }
+        Ok(())
+    }
+}

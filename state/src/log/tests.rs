@@ -1,0 +1,140 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::Changes;
+use crate::fault::{SimDisk, Survival};
+
+fn commit(number: u64) -> Commit {
+    let mut changes = Changes::new("op".into());
+    changes
+        .put(
+            (number % 7) as u16,
+            |bytes| {
+                bytes.extend_from_slice(&number.to_le_bytes());
+                Ok(())
+            },
+            |bytes| {
+                bytes.extend_from_slice(&vec![number as u8; (number % 50) as usize]);
+                Ok(())
+            },
+        )
+        .unwrap();
+    changes
+        .delete(3, |bytes| {
+            bytes.push(1);
+            Ok(())
+        })
+        .unwrap();
+    Commit { record: number.to_string().into_bytes(), changes: vec![changes] }
+}
+
+fn dir() -> &'static Path {
+    Path::new("log")
+}
+
+fn fresh(disk: &SimDisk) -> Log {
+    Log::start(Arc::new(disk.clone()), dir(), 1, Position::default(), &[]).unwrap().0
+}
+
+fn records(disk: &SimDisk, base: Position) -> Result<Vec<u64>, String> {
+    let recovered = recover(disk, dir(), base).map_err(|e| e.to_string())?;
+    let number = |c: &Arc<Commit>| String::from_utf8(c.record.clone()).unwrap().parse().unwrap();
+    Ok(recovered.commits.iter().map(|(_, commit)| number(commit)).collect())
+}
+
+#[test]
+fn what_was_appended_is_recovered_and_written_anew() {
+    let disk = SimDisk::new();
+    let mut log = fresh(&disk);
+    for number in 1..=5 {
+        log.append(&commit(number)).unwrap();
+        if number == 3 {
+            log.rotate().unwrap();
+        }
+    }
+    disk.restart(Survival::Synced);
+    let found = recover(&disk, dir(), Position::default()).unwrap();
+    assert_eq!(found.incarnation, 1);
+    let tail: Vec<_> = found.commits.into_iter().map(|(_, commit)| commit).collect();
+    assert_eq!(tail.iter().map(|c| (**c).clone()).collect::<Vec<_>>(), [1, 2, 3, 4, 5].map(commit));
+    Log::start(Arc::new(disk.clone()), dir(), 2, Position::default(), &tail).unwrap();
+    disk.restart(Survival::Synced);
+    assert_eq!(records(&disk, Position::default()).unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(disk.contents().len(), 1);
+}
+
+#[test]
+fn any_byte_cut_off_or_flipped_loses_the_last_commit_only_or_is_refused() {
+    let disk = SimDisk::new();
+    let mut log = fresh(&disk);
+    let ends: Vec<usize> = (1..=4)
+        .map(|number| {
+            log.append(&commit(number)).unwrap();
+            disk.contents().values().next().unwrap().len()
+        })
+        .collect();
+    let (path, whole) = disk.contents().into_iter().next().unwrap();
+    for length in 0..whole.len() {
+        disk.damage(&path, |bytes| *bytes = whole[..length].to_vec());
+        match records(&disk, Position::default()) {
+            Ok(found) => {
+                let whole_ones = ends.iter().filter(|end| **end <= length).count() as u64;
+                assert_eq!(found, (1..=whole_ones).collect::<Vec<_>>(), "cut to {length}");
+            }
+            Err(error) => assert!(length < HEAD, "cut to {length}: {error}"),
+        }
+    }
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        disk.damage(&path, |content| *content = bytes);
+        match records(&disk, Position::default()) {
+            Ok(found) => {
+                assert!(at >= ends[2], "byte {at}");
+                assert_eq!(found, [1, 2, 3], "byte {at}");
+            }
+            Err(error) => assert!(at < ends[2] && error.contains("damaged"), "{at}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_torn_group_of_an_earlier_life_is_not_ours() {
+    let disk = SimDisk::new();
+    let mut log = fresh(&disk);
+    for number in 1..=3 {
+        log.append(&commit(number)).unwrap();
+    }
+    let (_, old) = disk.contents().into_iter().next().unwrap();
+    let first: Vec<_> = recover(&disk, dir(), Position::default()).unwrap().commits;
+    let tail: Vec<_> = first.into_iter().take(1).map(|(_, commit)| commit).collect();
+    Log::start(Arc::new(disk.clone()), dir(), 2, Position::default(), &tail).unwrap();
+    let (path, new) = disk.contents().into_iter().next().unwrap();
+    // The bytes that the old life left behind show up again behind our end.
+    let mut mixed = new.clone();
+    mixed.extend_from_slice(&old[new.len()..]);
+    disk.damage(&path, |content| *content = mixed);
+    assert_eq!(records(&disk, Position::default()).unwrap(), [1]);
+}
+
+#[test]
+fn a_log_that_does_not_continue_the_base_is_refused() {
+    let disk = SimDisk::new();
+    let mut log = fresh(&disk);
+    let positions: Vec<Position> =
+        (1..=4).map(|number| log.append(&commit(number)).unwrap()).collect();
+    assert_eq!(records(&disk, positions[1]).unwrap(), [3, 4]);
+    let other = Position { chain: 1, ..positions[1] };
+    assert!(records(&disk, other).unwrap_err().contains("another base"));
+    let ahead = Position { seq: 9, chain: 1 };
+    assert!(records(&disk, ahead).unwrap_err().contains("ends at commit 4"));
+    log.rotate().unwrap();
+    log.append(&commit(5)).unwrap();
+    log.cut(4).unwrap();
+    assert_eq!(records(&disk, positions[3]).unwrap(), [5]);
+    assert!(records(&disk, positions[1]).unwrap_err().contains("begins after commit 4"));
+    for path in disk.contents().into_keys() {
+        disk.remove(&path).unwrap();
+    }
+    assert!(records(&disk, positions[1]).unwrap_err().contains("missing"));
+}

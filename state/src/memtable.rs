@@ -1,0 +1,129 @@
+//! Commits that the log holds and the base does not: an index over them by key.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use crate::base::{Position, full_key};
+use crate::changes::{Commit, Entry};
+use crate::{KeyGroup, hash_bytes};
+
+/// The last change of each key, in commits that stay as they were.
+#[derive(Default)]
+pub(crate) struct Memtable {
+    commits: Vec<Arc<Commit>>,
+    end: Position,
+    bytes: u64,
+    operators: BTreeMap<Arc<str>, HashTable<Place>>,
+}
+
+/// Where a change lies.
+#[derive(Clone, Copy)]
+struct Place {
+    hash: u64,
+    commit: u32,
+    changes: u32,
+    entry: u32,
+}
+
+fn hash(group: KeyGroup, key: &[u8]) -> u64 {
+    hash_bytes(key) ^ u64::from(group)
+}
+
+fn entry(commits: &[Arc<Commit>], place: Place) -> Entry<'_> {
+    commits[place.commit as usize].changes[place.changes as usize].entry(place.entry as usize)
+}
+
+impl Memtable {
+    /// Adds the commit that follows.
+    pub(crate) fn push(&mut self, end: Position, commit: Arc<Commit>) {
+        self.end = end;
+        self.bytes += commit.size();
+        let index = self.commits.len() as u32;
+        self.commits.push(commit);
+        let (commits, commit) = (&self.commits, &self.commits[index as usize]);
+        for (changes_index, changes) in commit.changes.iter().enumerate() {
+            let table = self.operators.entry(changes.operator().clone()).or_default();
+            for (entry_index, (group, key, _)) in changes.iter().enumerate() {
+                let place = Place {
+                    hash: hash(group, key),
+                    commit: index,
+                    changes: changes_index as u32,
+                    entry: entry_index as u32,
+                };
+                let same = |other: &Place| {
+                    let (other_group, other_key, _) = entry(commits, *other);
+                    other.hash == place.hash && other_group == group && other_key == key
+                };
+                match table.entry(place.hash, same, |p| p.hash) {
+                    Slot::Occupied(mut slot) => *slot.get_mut() = place,
+                    Slot::Vacant(slot) => {
+                        slot.insert(place);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    pub(crate) fn commits(&self) -> &[Arc<Commit>] {
+        &self.commits
+    }
+
+    pub(crate) fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Bytes of the commits, with a share for the index.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn record(&self) -> Option<&[u8]> {
+        self.commits.last().map(|commit| commit.record.as_slice())
+    }
+
+    /// The last change of a key: `None` if there is none, `Some(None)` if it is a deletion.
+    pub(crate) fn get(&self, operator: &str, group: KeyGroup, key: &[u8]) -> Option<Option<&[u8]>> {
+        let table = self.operators.get(operator)?;
+        let place = table.find(hash(group, key), |place| {
+            let (other_group, other_key, _) = entry(&self.commits, *place);
+            other_group == group && other_key == key
+        })?;
+        Some(entry(&self.commits, *place).2)
+    }
+
+    /// The last change of each key of an operator, in order.
+    pub(crate) fn sorted(
+        &self,
+        operator: &str,
+        groups: &Range<KeyGroup>,
+        prefix: &[u8],
+    ) -> Vec<Entry<'_>> {
+        let places = self.operators.get(operator).into_iter().flat_map(HashTable::iter);
+        let mut entries: Vec<Entry<'_>> = places
+            .map(|place| entry(&self.commits, *place))
+            .filter(|(group, key, _)| groups.contains(group) && key.starts_with(prefix))
+            .collect();
+        entries.sort_unstable_by_key(|(group, key, _)| (*group, *key));
+        entries
+    }
+
+    /// The last change of every key, by full key, in order.
+    pub(crate) fn all_sorted(&self) -> Vec<(Vec<u8>, Option<&[u8]>)> {
+        let mut all = Vec::new();
+        for operator in self.operators.keys() {
+            let entries = self.sorted(operator, &(0..KeyGroup::MAX), &[]);
+            all.extend(entries.into_iter().map(|(g, k, v)| (full_key(operator, g, k), v)));
+        }
+        // Ids of which one begins with the other are ordered otherwise with a zero byte behind.
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+}

@@ -1,0 +1,70 @@
+//! Forgetting what the store holds, when memory is short.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::shard::{REFERENCED, STORED};
+use super::{Table, Value};
+
+impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
+    /// Bytes held in memory: exactly for the tables, by an estimate from the encoded size for
+    /// what keys and values point to.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let tables: usize = self.shards.iter().map(super::shard::Shard::allocated).sum();
+        let captured = self.tombstones.len() + self.burying.len();
+        tables + self.len * self.outside() + captured * 64
+    }
+
+    /// Bytes that an entry's key and value point to, as far as their encoding tells.
+    fn outside(&self) -> usize {
+        let any = std::mem::needs_drop::<K>() || std::mem::needs_drop::<V>();
+        let average = self.encoded.0.checked_div(self.encoded.1).unwrap_or(0);
+        if any { average as usize } else { 0 }
+    }
+
+    /// Forgets entries that have not been used of late, until `bytes` are freed or everything
+    /// has been looked at twice (the clock algorithm). Only what the store holds can be
+    /// forgotten: nothing while a commit is under way. Returns how many bytes were freed.
+    pub fn evict(&mut self, bytes: usize) -> usize {
+        if !self.is_settled() {
+            return 0;
+        }
+        let mut freed = 0;
+        for _ in 0..2 * self.shards.len() {
+            if freed >= bytes {
+                break;
+            }
+            self.hand = (self.hand + 1) % self.shards.len();
+            freed += self.evict_shard(self.hand);
+        }
+        freed
+    }
+
+    fn evict_shard(&mut self, index: usize) -> usize {
+        let shard = &mut self.shards[index];
+        let (before, entries) = (shard.allocated(), shard.len());
+        for bucket in 0..shard.flags.len() {
+            match shard.flags[bucket] {
+                // Changed since the last commit, or used since the hand came by.
+                flags if flags & !(STORED | REFERENCED) != 0 => {}
+                flags if flags & REFERENCED != 0 => shard.flags[bucket] &= !REFERENCED,
+                STORED => {
+                    // Dropped: the store has it.
+                    shard.remove(bucket);
+                    shard.complete = false;
+                    self.complete = false;
+                }
+                _ => {}
+            }
+        }
+        let gone = entries - shard.len();
+        if gone == 0 {
+            return 0;
+        }
+        // An empty bucket holds as much memory as a full one.
+        shard.rebuild(shard.len());
+        self.len -= gone;
+        before.saturating_sub(self.shards[index].allocated()) + gone * self.outside()
+    }
+}

@@ -1,0 +1,344 @@
+//! The hot table: typed state per key in memory, the truth while a program runs.
+//!
+//! It knows what has changed since the last commit, is written out in small steps while it goes
+//! on changing (copy on write, by epoch), and can forget entries that the store holds.
+
+mod capture;
+mod evict;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod tombs;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::capture::Capture;
+use self::shard::{REFERENCED, STORED, Shard};
+use self::tombs::Tombs;
+use crate::{Error, KEY_GROUPS, KeyGroup, Store, encode_into, group_of, hash_key};
+
+/// From this many entries on, each key group has a table of its own, so that growing, writing
+/// out and forgetting go in small steps.
+const SPLIT_AT: usize = 1 << 14;
+
+/// What a table can hold: values that know how they are stored.
+pub trait Value: Sized {
+    /// Appends the stored form.
+    ///
+    /// # Errors
+    /// Where the value cannot be encoded.
+    fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Appends what follows the key in the stored key; nothing for most.
+    fn key_suffix(&self, bytes: &mut Vec<u8>) {
+        let _ = bytes;
+    }
+}
+
+impl<T: Serialize> Value for T {
+    fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        encode_into(self, bytes)
+    }
+}
+
+/// One value per key. Whoever calls brings the key's [`hash_key`], so that it is computed once.
+///
+/// ```
+/// use highwater_state::{Changes, Commit, MemStore, Store, Table, hash_key};
+/// let mut table: Table<u64, u64> = Table::new(Vec::new());
+/// *table.update(hash_key(&7u64), &7, || 0) += 1;
+/// let store = MemStore::new();
+/// table.begin_capture();
+/// let mut changes = vec![];
+/// while !table.capture(&"count".into(), &mut 1_000, &mut changes)? {}
+/// store.commit(Commit { record: vec![], changes })?;
+/// table.committed();
+/// # Ok::<(), highwater_state::Error>(())
+/// ```
+pub struct Table<K, V> {
+    /// What stored keys begin with.
+    prefix: Vec<u8>,
+    /// One, or one per key group.
+    shards: Vec<Shard<K, V>>,
+    /// All shards are complete.
+    complete: bool,
+    len: usize,
+    /// Entries made less entries removed: how the number of stored entries changes.
+    net: i64,
+    /// Counts captures; its lowest bit says which flag means "changed since the last one".
+    epoch: u8,
+    capture: Option<Capture>,
+    /// Stored keys to be deleted by the next commit.
+    tombstones: Tombs,
+    /// Stored keys that a commit under way deletes.
+    burying: Tombs,
+    /// No commit under way holds changes of this table.
+    settled: bool,
+    /// Where the search for entries to forget goes on.
+    hand: usize,
+    /// Encoded bytes and entries seen, for an estimate of what keys and values hold outside.
+    encoded: (u64, u64),
+    /// An error of encoding, reported by the capture.
+    failed: Option<Error>,
+}
+
+/// The hash as the tables inside use it: its upper bits have already chosen the shard, and those
+/// are the ones that hashbrown compares first.
+#[inline]
+fn inner(hash: u64) -> u64 {
+    hash.rotate_left(10)
+}
+
+impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
+    /// An empty table of which the store holds nothing.
+    #[must_use]
+    pub fn new(prefix: Vec<u8>) -> Self {
+        Table {
+            prefix,
+            shards: vec![Shard::new(true)],
+            len: 0,
+            net: 0,
+            epoch: 0,
+            capture: None,
+            complete: true,
+            tombstones: Tombs::default(),
+            burying: Tombs::default(),
+            settled: true,
+            hand: 0,
+            encoded: (0, 0),
+            failed: None,
+        }
+    }
+
+    /// An empty table of which the store may hold entries.
+    #[must_use]
+    pub fn cold(prefix: Vec<u8>) -> Self {
+        Table { shards: vec![Shard::new(false)], complete: false, ..Table::new(prefix) }
+    }
+
+    /// Entries in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no entry is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Entries made less entries removed since the table was made.
+    #[must_use]
+    pub fn net(&self) -> i64 {
+        self.net
+    }
+
+    /// Whether nothing is left of the table, in memory or for a commit.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.len == 0 && self.capture.is_none() && self.tombstones.is_empty()
+    }
+
+    /// Whether every entry that the store holds is in memory.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    #[inline]
+    fn index(&self, hash: u64) -> usize {
+        if self.shards.len() == 1 { 0 } else { usize::from(group_of(hash)) }
+    }
+
+    #[inline]
+    fn dirty(&self) -> u8 {
+        shard::dirty(self.epoch)
+    }
+
+    /// The value of a key, made by `init` if it is not in memory, and marked as changed. Where
+    /// the table is not [complete](Self::is_complete), what the store holds of the key must have
+    /// been [read back](Self::read_back) before, or is replaced.
+    #[inline]
+    pub fn update(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
+        let (index, dirty) = (self.index(hash), self.dirty());
+        let found = self.shards[index].find(inner(hash), key);
+        let bucket = match found {
+            Some(bucket) => bucket,
+            None => self.insert(hash, Slot { key: key.clone(), value: init() }),
+        };
+        // Inserting may have split the table.
+        let index = self.index(hash);
+        if self.shards[index].is_pending(bucket, self.epoch) {
+            self.save(index, bucket);
+        }
+        self.shards[index].touch(bucket, dirty)
+    }
+
+    /// The value of a key in memory.
+    #[must_use]
+    pub fn get(&self, hash: u64, key: &K) -> Option<&V> {
+        let shard = &self.shards[self.index(hash)];
+        shard.find(inner(hash), key).map(|bucket| &shard.slot(bucket).value)
+    }
+
+    /// The value of a key in memory, marked as changed.
+    pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
+        let (index, dirty) = (self.index(hash), self.dirty());
+        let bucket = self.shards[index].find(inner(hash), key)?;
+        if self.shards[index].is_pending(bucket, self.epoch) {
+            self.save(index, bucket);
+        }
+        Some(self.shards[index].touch(bucket, dirty))
+    }
+
+    /// Puts an entry that the store holds into memory, unless it is there.
+    pub fn load(&mut self, key: K, value: V) {
+        let hash = hash_key(&key);
+        let index = self.index(hash);
+        if self.shards[index].find(inner(hash), &key).is_none() {
+            let bucket = self.insert(hash, Slot { key, value });
+            let index = self.index(hash);
+            self.shards[index].flags[bucket] = STORED | REFERENCED;
+            self.net -= 1;
+        }
+    }
+
+    /// Everything that the store holds has been loaded.
+    pub fn completed(&mut self) {
+        self.shards.iter_mut().for_each(|shard| shard.complete = true);
+        self.complete = true;
+    }
+
+    fn insert(&mut self, hash: u64, slot: Slot<K, V>) -> usize {
+        if self.len >= SPLIT_AT && self.shards.len() == 1 {
+            self.split();
+        }
+        self.len += 1;
+        self.net += 1;
+        let index = self.index(hash);
+        self.shards[index].insert(inner(hash), slot)
+    }
+
+    fn split(&mut self) {
+        let Some(mut whole) = self.shards.pop() else { return };
+        let complete = whole.complete;
+        self.shards = (0..KEY_GROUPS).map(|_| Shard::new(complete)).collect();
+        self.hand = 0;
+        whole.drain(|slot, flags| {
+            let hash = hash_key(&slot.key);
+            let shard = &mut self.shards[usize::from(group_of(hash))];
+            let bucket = shard.insert(inner(hash), slot);
+            shard.flags[bucket] = flags;
+            shard.note(flags);
+        });
+        // What was written out has lost its flag, so looking again finds only the rest.
+        if let Some(capture) = &mut self.capture {
+            capture.next_shard = 0;
+        }
+    }
+
+    /// Removes a key from memory, and by the next commit from the store.
+    pub fn remove(&mut self, hash: u64, key: &K) -> Option<V> {
+        let index = self.index(hash);
+        let bucket = self.shards[index].find(inner(hash), key)?;
+        if self.shards[index].is_pending(bucket, self.epoch) {
+            self.save(index, bucket);
+        }
+        let (slot, flags) = self.shards[index].remove(bucket)?;
+        self.bury(hash, &slot, flags);
+        self.len -= 1;
+        self.net -= 1;
+        Some(slot.value)
+    }
+
+    /// Empties the table into `visit`, and by the next commit the store of what was in memory.
+    pub fn drain(&mut self, mut visit: impl FnMut(K, V)) {
+        for index in 0..self.shards.len() {
+            for bucket in self.shards[index].pending(self.epoch) {
+                self.save(index, bucket);
+            }
+            let mut shard = std::mem::replace(&mut self.shards[index], Shard::new(true));
+            shard.drain(|slot, flags| {
+                if flags & STORED != 0 {
+                    self.bury(hash_key(&slot.key), &slot, flags);
+                }
+                self.net -= 1;
+                visit(slot.key, slot.value);
+            });
+        }
+        self.len = 0;
+    }
+
+    fn bury(&mut self, hash: u64, slot: &Slot<K, V>, flags: u8) {
+        if flags & STORED != 0 {
+            match self.stored_key(slot) {
+                Ok(key) => {
+                    self.tombstones.push(group_of(hash), key);
+                }
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+
+    /// Deletes a stored key that is not in memory.
+    pub fn bury_stored(&mut self, group: KeyGroup, stored_key: Vec<u8>) {
+        self.net -= 1;
+        self.tombstones.push(group, stored_key);
+    }
+
+    fn stored_key(&self, slot: &Slot<K, V>) -> Result<Vec<u8>, Error> {
+        let mut bytes = self.prefix.clone();
+        encode_into(&slot.key, &mut bytes)?;
+        slot.value.key_suffix(&mut bytes);
+        Ok(bytes)
+    }
+
+    /// The keys of `wanted` that are not in memory and may be in the store.
+    #[inline]
+    pub fn is_missing(&self, hash: u64, key: &K) -> bool {
+        let shard = &self.shards[self.index(hash)];
+        !shard.complete && shard.find(inner(hash), key).is_none()
+    }
+
+    /// Loads what the store holds of these keys, all in one go.
+    ///
+    /// # Errors
+    /// Where the store cannot be read, or `decode` fails.
+    pub fn read_back(
+        &mut self,
+        store: &dyn Store,
+        operator: &str,
+        mut wanted: Vec<(u64, K)>,
+        decode: impl Fn(&[u8]) -> Result<V, Error>,
+    ) -> Result<(), Error> {
+        let mut stored = Vec::with_capacity(wanted.len());
+        for (hash, key) in &wanted {
+            let mut bytes = self.prefix.clone();
+            encode_into(key, &mut bytes)?;
+            stored.push((group_of(*hash), bytes));
+        }
+        let asked: Vec<_> = stored.iter().map(|(group, key)| (*group, key.as_slice())).collect();
+        let mut found = Vec::new();
+        let (tombstones, burying) = (&mut self.tombstones, &mut self.burying);
+        store.get(operator, &asked, &mut |index, value| {
+            if !tombstones.contains(&stored[index]) && !burying.contains(&stored[index]) {
+                found.push((index, decode(value)?));
+            }
+            Ok(())
+        })?;
+        // From behind, so that the others keep their places.
+        found.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+        for (index, value) in found {
+            self.load(wanted.swap_remove(index).1, value);
+        }
+        Ok(())
+    }
+}
+
+/// An entry in memory.
+pub(crate) struct Slot<K, V> {
+    pub(crate) key: K,
+    pub(crate) value: V,
+}

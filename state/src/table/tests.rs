@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Changes, Commit, MemStore, decode};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Update(u64),
+    Remove(u64),
+    BeginCommit,
+    CaptureSome,
+    FinishCommit,
+    Evict,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (0u64..150).prop_map(Step::Update),
+        4 => (0u64..150).prop_map(Step::Remove),
+        1 => Just(Step::BeginCommit),
+        2 => Just(Step::CaptureSome),
+        1 => Just(Step::FinishCommit),
+        1 => Just(Step::Evict),
+        1 => Just(Step::Reopen),
+    ];
+    prop::collection::vec(step, 1..400)
+}
+
+/// A table beside a store, and what both should hold.
+struct World {
+    table: Table<u64, u64>,
+    store: MemStore,
+    model: BTreeMap<u64, u64>,
+    /// The model when the capture under way began.
+    captured: Option<BTreeMap<u64, u64>>,
+    committed: BTreeMap<u64, u64>,
+    changes: Vec<Changes>,
+}
+
+impl World {
+    fn new(split: bool) -> Self {
+        let mut table = Table::new(b"p".to_vec());
+        if split {
+            table.split();
+        }
+        World {
+            table,
+            store: MemStore::new(),
+            model: BTreeMap::new(),
+            captured: None,
+            committed: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    fn read_back(&mut self, key: u64) {
+        if self.table.is_missing(hash_key(&key), &key) {
+            let wanted = vec![(hash_key(&key), key)];
+            self.table.read_back(&self.store, "op", wanted, decode).unwrap();
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(captured) = self.captured.take() else { return };
+        while !self.table.capture(&"op".into(), &mut 1, &mut self.changes).unwrap() {}
+        let changes = std::mem::take(&mut self.changes);
+        self.store.commit(Commit { record: Vec::new(), changes }).unwrap();
+        self.table.committed();
+        self.committed = captured;
+        let mut stored = BTreeMap::new();
+        let visit = &mut |group, key: &[u8], value: &[u8]| {
+            let key: u64 = decode(&key[1..])?;
+            assert_eq!(group, group_of(hash_key(&key)), "the group of {key}");
+            assert_eq!(stored.insert(key, decode(value)?), None);
+            Ok(())
+        };
+        self.store.scan("op", 0..KEY_GROUPS, b"p", visit).unwrap();
+        assert_eq!(stored, self.committed);
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Update(key) => {
+                self.read_back(key);
+                *self.table.update(hash_key(&key), &key, || 0) += 1;
+                *self.model.entry(key).or_insert(0) += 1;
+            }
+            Step::Remove(key) => {
+                self.read_back(key);
+                let removed = self.table.remove(hash_key(&key), &key);
+                assert_eq!(removed, self.model.remove(&key), "{key}");
+            }
+            Step::BeginCommit => {
+                self.finish();
+                self.table.begin_capture();
+                self.captured = Some(self.model.clone());
+            }
+            Step::CaptureSome if self.captured.is_some() && self.changes.is_empty() => {
+                self.table.capture(&"op".into(), &mut 3, &mut self.changes).unwrap();
+            }
+            Step::CaptureSome => {}
+            Step::FinishCommit => self.finish(),
+            Step::Evict => {
+                self.table.evict(usize::MAX);
+            }
+            Step::Reopen => {
+                self.finish();
+                self.table = Table::cold(b"p".to_vec());
+                self.model = self.committed.clone();
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is evicted, read back and written out in steps, table and store together hold
+    /// what a map holds, and a commit what the map held when its capture began.
+    #[test]
+    fn differential_against_a_map(steps in steps(), split: bool) {
+        let mut world = World::new(split);
+        for step in steps {
+            world.step(step);
+        }
+        world.step(Step::BeginCommit);
+        world.finish();
+        prop_assert_eq!(&world.committed, &world.model);
+    }
+}
+
+#[test]
+fn a_table_splits_while_it_is_written_out() {
+    let mut world = World::new(false);
+    for key in 0..SPLIT_AT as u64 - 1 {
+        world.step(Step::Update(key));
+    }
+    world.step(Step::BeginCommit);
+    for key in 0..200 {
+        world.step(Step::Update(SPLIT_AT as u64 - 100 + key));
+    }
+    assert_eq!(world.table.shards.len(), usize::from(KEY_GROUPS));
+    world.finish();
+    world.step(Step::BeginCommit);
+    world.finish();
+    assert_eq!(world.committed, world.model);
+}
+
+#[test]
+fn what_is_evicted_frees_memory_and_comes_back() {
+    let mut world = World::new(true);
+    (0..50_000).for_each(|key| world.step(Step::Update(key)));
+    assert_eq!(world.table.evict(usize::MAX), 0, "nothing is stored yet");
+    world.step(Step::BeginCommit);
+    assert_eq!(world.table.evict(usize::MAX), 0, "the commit is under way");
+    world.finish();
+    let before = world.table.memory();
+    world.table.evict(before);
+    assert!(world.table.is_empty());
+    assert!(world.table.memory() < before / 4, "{} of {before}", world.table.memory());
+    (0..50_000).for_each(|key| world.step(Step::Update(key)));
+    world.step(Step::BeginCommit);
+    world.finish();
+    assert_eq!(world.committed.values().sum::<u64>(), 100_000);
+}
