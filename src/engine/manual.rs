@@ -45,18 +45,25 @@ pub(crate) type Collected = Arc<Mutex<BTreeMap<String, Vec<(Tick, Chunk)>>>>;
 
 struct InlineLane {
     committer: Committer,
-    collected: Collected,
+    /// Where rows go as they are, instead of to the sinks.
+    collected: Option<Collected>,
+    store: Arc<dyn Store>,
 }
 
 impl CommitLane for InlineLane {
     fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error> {
-        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(collected) = &self.collected else {
+            return self.committer.output(sink, tick, chunk);
+        };
+        let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
         collected.entry(sink.to_owned()).or_default().push((tick, chunk));
         Ok(())
     }
 
     fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error> {
-        self.committer.commit(job).map(Some)
+        let done = self.committer.commit(job)?;
+        while self.store.maintain(false)? {}
+        Ok(Some(done))
     }
 }
 
@@ -73,15 +80,22 @@ impl ManualEngine {
         settings: Settings,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        collected: Collected,
+        collected: Option<Collected>,
     ) -> Result<Self, Error> {
         let (events, inbox) = mpsc::channel();
         let (mut record, resumed) = start::read_record(&*store, &plan)?;
         let sources = start::list_sources(&plan, &record, resumed, &events)?;
+        let sinks = match &collected {
+            Some(_) => BTreeMap::new(),
+            None => start::open_sinks(&plan, &record)?,
+        };
         start::commit_start(&*store, &mut record, &sources)?;
         // What was sent after the last commit died with the process.
-        for chunks in collected.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
-            chunks.retain(|(tick, _)| *tick <= record.tick);
+        if let Some(collected) = &collected {
+            let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+            for chunks in collected.values_mut() {
+                chunks.retain(|(tick, _)| *tick <= record.tick);
+            }
         }
         let poison = Poison::new(events.clone());
         let progress = Arc::new(Progress::default());
@@ -95,16 +109,16 @@ impl ManualEngine {
             poison: poison.clone(),
             progress: progress.clone(),
             memory_limit: settings.hot_memory(),
-            collect: true,
+            collect: collected.is_some(),
         };
         let worker = RunningWorker::build(Allocator::Thread(Thread::default()), worker_start)?;
-        let committer = Committer::new(store.clone(), BTreeMap::new(), progress.committed.clone());
+        let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
         let coordinator = Coordinator::new(Parts {
             plan,
-            store,
+            store: store.clone(),
             settings,
             clock,
-            lane: Box::new(InlineLane { committer, collected }),
+            lane: Box::new(InlineLane { committer, collected, store }),
             poison,
             controls: vec![control_sender],
             sources,
@@ -147,6 +161,10 @@ impl ManualEngine {
             self.hear()?;
         }
         Ok(())
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.coordinator.is_done()
     }
 
     pub(crate) fn metrics(&self) -> Metrics {

@@ -45,6 +45,13 @@ impl Csv {
         Csv { files: Files::new(dir.into(), ".csv") }
     }
 
+    /// Writes to this disk instead of the real one: for tests that crash it.
+    #[must_use]
+    pub fn on(mut self, disk: &highwater_state::fault::SimDisk) -> Self {
+        self.files.disk = std::sync::Arc::new(disk.clone());
+        self
+    }
+
     /// How long a file takes in output before it appears: longer makes fewer files. One second
     /// by default; zero makes a file of each commit with output.
     ///

@@ -5,18 +5,19 @@
 //! commit says how long the staging file was and whether it was to be renamed, so recovery cuts
 //! off what no commit covers, and finishes a rename that a crash has cut short.
 
-mod disk;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_state::files::{AppendFile, Disk, Files as FileSystem};
 use highwater_state::{decode_sealed, encode_sealed, hash_bytes};
 use serde::{Deserialize, Serialize};
 
-use self::disk::{Disk, FileOps};
 use super::{Chunk, CommitInfo, SinkWriter};
 use crate::error::{BoxError, Error};
 use crate::time::Tick;
@@ -34,34 +35,39 @@ pub(super) struct Encoded {
 }
 
 /// Where a sink's files go, and how often one is finished.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Files {
+    pub(super) disk: Arc<dyn FileSystem>,
     pub(super) dir: PathBuf,
     pub(super) extension: &'static str,
     pub(super) visible_every: Duration,
 }
 
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Files { dir, extension, visible_every, .. } = self;
+        write!(f, "*{extension} in {}, visible every {visible_every:?}", dir.display())
+    }
+}
+
 impl Files {
     pub(super) fn new(dir: PathBuf, extension: &'static str) -> Self {
-        Files { dir, extension, visible_every: Duration::from_secs(1) }
+        Files { disk: Arc::new(Disk), dir, extension, visible_every: Duration::from_secs(1) }
     }
 
     pub(super) fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
-        Ok(Box::new(self.open_on(Disk::default(), token)?))
+        Ok(Box::new(self.open_writer(token)?))
     }
 
     /// Finishes or removes what a crash left, then goes on after the commit of `token`.
-    fn open_on<O: FileOps>(
-        &self,
-        mut ops: O,
-        token: Option<&[u8]>,
-    ) -> Result<FileWriter<O>, Error> {
+    fn open_writer(&self, token: Option<&[u8]>) -> Result<FileWriter, Error> {
         let token = token.map(Token::decode).transpose()?;
-        let mut listed =
-            ops.enter(&self.dir).map_err(|e| failed("use the directory", &self.dir, e))?;
+        let unusable = |e: std::io::Error| failed("use the directory", &self.dir, e);
+        self.disk.create_dir(&self.dir).map_err(unusable)?;
+        let mut listed = self.disk.list(&self.dir).map_err(unusable)?;
         self.refuse_foreign(&listed, token.as_ref())?;
         let mut writer = FileWriter {
-            ops,
+            open: None,
             seq: token.as_ref().map_or(0, |token| token.seq),
             files: self.clone(),
             current: None,
@@ -160,9 +166,10 @@ struct Current {
     header_hash: u64,
 }
 
-struct FileWriter<O> {
-    ops: O,
+struct FileWriter {
     files: Files,
+    /// The staging file.
+    open: Option<Box<dyn AppendFile>>,
     seq: u64,
     /// `None` until there is output for `seq`: no output, no file.
     current: Option<Current>,
@@ -171,19 +178,21 @@ struct FileWriter<O> {
     closing: bool,
 }
 
-impl<O: FileOps> FileWriter<O> {
+impl FileWriter {
     fn recover(&mut self, token: &Token, listed: &mut BTreeMap<String, u64>) -> Result<(), Error> {
         let (staging, part) = (self.files.staging(token.seq), self.files.part(token.seq));
         let path = self.files.dir.join(&staging);
         match listed.remove(&staging) {
             Some(length) if length >= token.staged_len => {
-                self.ops
+                let disk = &*self.files.disk;
+                let mut file = disk
                     .open(&path, Some(token.staged_len))
                     .map_err(|e| failed("cut back", &path, e))?;
                 if length > token.staged_len {
                     // Else what was cut off could come back, in a file that is visible by then.
-                    self.ops.sync().map_err(|e| failed("sync", &path, e))?;
+                    file.sync().map_err(|e| failed("sync", &path, e))?;
                 }
+                self.open = Some(file);
                 self.current = Some(Current {
                     len: token.staged_len,
                     staged_len: token.staged_len,
@@ -221,7 +230,7 @@ impl<O: FileOps> FileWriter<O> {
         for name in listed.keys() {
             if self.files.seq_in(name, ".staging-").is_some() {
                 let path = self.files.dir.join(name);
-                self.ops.remove(&path).map_err(|e| failed("remove", &path, e))?;
+                self.files.disk.remove(&path).map_err(|e| failed("remove", &path, e))?;
             }
         }
         Ok(())
@@ -234,7 +243,8 @@ impl<O: FileOps> FileWriter<O> {
     /// Starts the staging file. Its name is durable before any commit counts on it.
     fn create(&mut self, header: &[u8], header_hash: u64) -> Result<(), Error> {
         let path = self.staging_path();
-        self.ops.open(&path, None).map_err(|e| failed("create", &path, e))?;
+        let file = self.files.disk.open(&path, None).map_err(|e| failed("create", &path, e))?;
+        self.open = Some(file);
         self.sync_names()?;
         self.buffer.extend_from_slice(header);
         self.current = Some(Current {
@@ -250,15 +260,16 @@ impl<O: FileOps> FileWriter<O> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.ops.append(&self.buffer).map_err(|e| failed("write to", &self.staging_path(), e))?;
+        let path = self.staging_path();
+        let file = self.open.as_mut().ok_or_else(|| Error::bug("no staging file is open"))?;
+        file.append(&self.buffer).map_err(|e| failed("write to", &path, e))?;
         self.buffer.clear();
         Ok(())
     }
 
     fn sync_names(&mut self) -> Result<(), Error> {
-        self.ops
-            .sync_dir(&self.files.dir)
-            .map_err(|e| failed("sync the directory", &self.files.dir, e))
+        let disk = &*self.files.disk;
+        disk.sync_dir(&self.files.dir).map_err(|e| failed("sync the directory", &self.files.dir, e))
     }
 
     /// Makes the staging file visible, if it is to be.
@@ -267,7 +278,7 @@ impl<O: FileOps> FileWriter<O> {
             return Ok(());
         }
         let (from, to) = (self.staging_path(), self.files.dir.join(self.files.part(self.seq)));
-        self.ops.rename(&from, &to).map_err(|e| failed("rename", &from, e))?;
+        self.files.disk.rename(&from, &to).map_err(|e| failed("rename", &from, e))?;
         self.sync_names()?;
         self.start_next();
         Ok(())
@@ -275,12 +286,13 @@ impl<O: FileOps> FileWriter<O> {
 
     fn start_next(&mut self) {
         self.seq += 1;
+        self.open = None;
         self.current = None;
         self.closing = false;
     }
 }
 
-impl<O: FileOps> SinkWriter for FileWriter<O> {
+impl SinkWriter for FileWriter {
     fn write(&mut self, _tick: Tick, chunk: Chunk) -> Result<(), Error> {
         let Ok(encoded) = chunk.downcast::<Encoded>() else {
             return Err(Error::bug("a file sink was given a chunk of another sink"));
@@ -325,7 +337,8 @@ impl<O: FileOps> SinkWriter for FileWriter<O> {
         };
         if let Some(current) = &mut self.current {
             if current.len > current.staged_len {
-                self.ops.sync().map_err(|e| failed("sync", &path, e))?;
+                let file = self.open.as_mut().ok_or_else(|| Error::bug("no file is open"))?;
+                file.sync().map_err(|e| failed("sync", &path, e))?;
                 current.staged_len = current.len;
             }
             // A clock that was set back must not hide a file until it has caught up.

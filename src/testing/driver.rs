@@ -1,8 +1,11 @@
 //! The test driver: a flow on the real engine, moved tick by tick.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use highwater_state::{MemStore, Store, group_of, hash_key};
+use highwater_state::base::FileBase;
+use highwater_state::fault::{SimDisk, Survival};
+use highwater_state::{DurableStore, MemStore, Store, group_of, hash_key};
 use serde::de::DeserializeOwned;
 
 use super::Pushed;
@@ -47,10 +50,21 @@ use crate::time::{Span, Watermark};
 pub struct TestDriver {
     plan: Arc<Plan>,
     settings: Settings,
-    store: Arc<MemStore>,
+    store: Arc<dyn Store>,
+    /// Where state and sinks are, if not in memory.
+    disk: Option<SimDisk>,
     clock: Arc<ManualClock>,
     collected: Collected,
     engine: ManualEngine,
+}
+
+/// Small, so that little state is enough to move commits from the log into the base.
+const SIM_TAIL_LIMIT: u64 = 4 << 10;
+
+fn open_on(disk: &SimDisk) -> Result<Arc<dyn Store>, Error> {
+    let (files, dir) = (Arc::new(disk.clone()), Path::new("state"));
+    let base = FileBase::open(files.clone(), &dir.join("base"))?;
+    Ok(Arc::new(DurableStore::open(files, dir, Box::new(base), SIM_TAIL_LIMIT)?))
 }
 
 impl TestDriver {
@@ -67,30 +81,39 @@ impl TestDriver {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_tick_limit(flow: Flow, tick_max_events: usize) -> Result<Self, Error> {
+        Self::build(flow, tick_max_events, None)
+    }
+
+    /// Starts a flow with its state on a simulated disk, where its file sinks should be too
+    /// ([`JsonLines::on`](crate::sink::JsonLines::on)). Rows go to the sinks, not to
+    /// [`outputs`](Self::outputs). A driver that is dropped at any moment is a process that has
+    /// died; [`SimDisk::restart`] says what that leaves for the next one.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and where what is on the disk does not fit.
+    pub fn on_disk(flow: Flow, disk: &SimDisk, tick_max_events: usize) -> Result<Self, Error> {
+        Self::build(flow, tick_max_events, Some(disk.clone()))
+    }
+
+    fn build(flow: Flow, tick_max_events: usize, disk: Option<SimDisk>) -> Result<Self, Error> {
         let plan = Arc::new(flow.into_plan()?);
         let settings = Settings::in_memory().workers(1).tick_max_events(tick_max_events);
         let settings = Settings { tick_max_bytes: usize::MAX, ..settings };
-        let store = Arc::new(MemStore::new());
+        let store = match &disk {
+            Some(disk) => open_on(disk)?,
+            None => Arc::new(MemStore::new()),
+        };
         let clock = Arc::new(ManualClock::default());
         let collected = Collected::default();
-        let engine = Self::start(&plan, &settings, &store, &clock, &collected)?;
-        Ok(TestDriver { plan, settings, store, clock, collected, engine })
-    }
-
-    fn start(
-        plan: &Arc<Plan>,
-        settings: &Settings,
-        store: &Arc<MemStore>,
-        clock: &Arc<ManualClock>,
-        collected: &Collected,
-    ) -> Result<ManualEngine, Error> {
-        ManualEngine::start(
+        let collect = disk.is_none().then(|| collected.clone());
+        let engine = ManualEngine::start(
             plan.clone(),
             settings.clone(),
             store.clone(),
             clock.clone(),
-            collected.clone(),
-        )
+            collect,
+        )?;
+        Ok(TestDriver { plan, settings, store, disk, clock, collected, engine })
     }
 
     fn pushed<T: Data>(&self, source: &str) -> Result<&Pushed<T>, Error> {
@@ -150,8 +173,17 @@ impl TestDriver {
     /// # Errors
     /// Whatever a start may say.
     pub fn crash_and_restart(&mut self) -> Result<(), Error> {
-        self.engine =
-            Self::start(&self.plan, &self.settings, &self.store, &self.clock, &self.collected)?;
+        if let Some(disk) = &self.disk {
+            disk.restart(Survival::Synced);
+            self.store = open_on(disk)?;
+        }
+        self.engine = ManualEngine::start(
+            self.plan.clone(),
+            self.settings.clone(),
+            self.store.clone(),
+            self.clock.clone(),
+            self.disk.is_none().then(|| self.collected.clone()),
+        )?;
         Ok(())
     }
 
@@ -199,6 +231,12 @@ impl TestDriver {
     #[must_use]
     pub fn watermark(&self, operator: &str) -> Watermark {
         self.metrics().operator(operator).map(|o| o.watermark).unwrap_or_default()
+    }
+
+    /// Whether all input has ended and is committed.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.engine.is_done()
     }
 
     /// The metrics as of the last tick.

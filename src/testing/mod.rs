@@ -4,4 +4,5 @@ mod driver;
 mod pushed;
 
 pub use driver::TestDriver;
+pub use highwater_state::fault::{Fault, SimDisk, Survival};
 pub use pushed::Pushed;

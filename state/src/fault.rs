@@ -187,6 +187,17 @@ impl SimDisk {
         self.lock().dead
     }
 
+    /// Numbers a step of the program itself: a moment to crash at between two operations.
+    ///
+    /// # Errors
+    /// Where a fault was planned for it.
+    pub fn step(&self, name: &str) -> io::Result<()> {
+        match self.lock().operation(name, Path::new(""))? {
+            Verdict::Do | Verdict::Pretend => Ok(()),
+            Verdict::DoAndFail(error) | Verdict::Half(error) => Err(error),
+        }
+    }
+
     /// A disk of its own with the same content.
     #[must_use]
     pub fn copy(&self) -> SimDisk {

@@ -1,176 +1,14 @@
 //! Crashes at every operation on the disk, and what is refused.
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use highwater_state::fault::{Fault, SimDisk, Survival};
 
 use super::*;
 use crate::error::ErrorKind;
 
-/// When a crash strikes, relative to an operation. An append cut short writes half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
-    Before,
-    After,
-}
-
-/// What the disk keeps over a crash of that which was not synced: everything after a killed
-/// process, anything after a power failure.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    bytes: bool,
-    names: bool,
-}
-
-#[derive(Clone, Default)]
-struct Inode {
-    bytes: Vec<u8>,
-    synced: Vec<u8>,
-}
-
-#[derive(Clone, Default)]
-struct World {
-    inodes: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    synced_names: BTreeMap<PathBuf, usize>,
-    open: Option<usize>,
-    step: usize,
-    crash: Option<(usize, Moment)>,
-    down: bool,
-}
-
-impl World {
-    fn reboot(&mut self, kept: Kept, crash: Option<(usize, Moment)>) {
-        // What is kept is still not synced: a later power failure may take it.
-        if !kept.names {
-            self.names = self.synced_names.clone();
-        }
-        for inode in self.inodes.iter_mut().filter(|_| !kept.bytes) {
-            inode.bytes = inode.synced.clone();
-        }
-        (self.open, self.step, self.crash, self.down) = (None, 0, crash, false);
-    }
-}
-
-/// A disk in memory, shared with the test.
-#[derive(Clone, Default)]
-struct Fake(Arc<Mutex<World>>);
-
-impl Fake {
-    /// One numbered operation. `half` is what remains of one that a crash cuts short.
-    fn act<R>(
-        &self,
-        half: impl FnOnce(&mut World),
-        whole: impl FnOnce(&mut World) -> io::Result<R>,
-    ) -> io::Result<R> {
-        let mut world = self.0.lock().unwrap();
-        if world.down {
-            return Err(io::Error::other("down"));
-        }
-        let here = world.crash.filter(|crash| crash.0 == world.step).map(|crash| crash.1);
-        world.step += 1;
-        world.down = here.is_some();
-        if here == Some(Moment::Before) {
-            half(&mut world);
-            return Err(io::Error::other("crash before"));
-        }
-        let done = whole(&mut world);
-        if here.is_some() { Err(io::Error::other("crash after")) } else { done }
-    }
-
-    fn visible(&self) -> BTreeMap<String, Vec<u8>> {
-        let world = self.0.lock().unwrap();
-        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let files = world.names.iter().map(|(path, &i)| (name(path), &world.inodes[i]));
-        files
-            .filter(|(name, _)| name.starts_with("part-"))
-            .map(|(name, inode)| (name, inode.bytes.clone()))
-            .collect()
-    }
-}
-
-fn missing() -> io::Error {
-    io::ErrorKind::NotFound.into()
-}
-
-impl FileOps for Fake {
-    fn enter(&mut self, dir: &Path) -> io::Result<BTreeMap<String, u64>> {
-        let list = |world: &mut World| {
-            let inside = world.names.iter().filter(|(path, _)| path.parent() == Some(dir));
-            let entry = |(path, &i): (&PathBuf, &usize)| {
-                let name = path.file_name().unwrap().to_str().unwrap();
-                (name.to_owned(), world.inodes[i].bytes.len() as u64)
-            };
-            Ok(inside.map(entry).collect())
-        };
-        self.act(|_| (), list)
-    }
-
-    fn open(&mut self, path: &Path, cut_to: Option<u64>) -> io::Result<()> {
-        let open = |world: &mut World| {
-            let found = world.names.get(path).copied();
-            let inode = match (found, cut_to) {
-                (None, None) => {
-                    world.inodes.push(Inode::default());
-                    world.names.insert(path.to_owned(), world.inodes.len() - 1);
-                    world.inodes.len() - 1
-                }
-                (Some(inode), Some(length)) => {
-                    let bytes = &mut world.inodes[inode].bytes;
-                    assert!(bytes.len() >= length as usize, "cut to more than there is");
-                    bytes.truncate(length as usize);
-                    inode
-                }
-                (Some(_), None) => return Err(io::ErrorKind::AlreadyExists.into()),
-                (None, Some(_)) => return Err(missing()),
-            };
-            world.open = Some(inode);
-            Ok(())
-        };
-        self.act(|_| (), open)
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let add = |world: &mut World, bytes: &[u8]| {
-            let inode = world.open.ok_or_else(missing)?;
-            world.inodes[inode].bytes.extend_from_slice(bytes);
-            Ok(())
-        };
-        let half = |world: &mut World| add(world, &bytes[..bytes.len() / 2]).unwrap();
-        self.act(half, |world| add(world, bytes))
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.act(
-            |_| (),
-            |world| {
-                let inode = world.open.ok_or_else(missing)?;
-                world.inodes[inode].synced = world.inodes[inode].bytes.clone();
-                Ok(())
-            },
-        )
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let rename = |world: &mut World| {
-            let inode = world.names.remove(from).ok_or_else(missing)?;
-            assert!(world.names.insert(to.to_owned(), inode).is_none(), "{to:?} replaced");
-            Ok(())
-        };
-        self.act(|_| (), rename)
-    }
-
-    fn remove(&mut self, path: &Path) -> io::Result<()> {
-        let remove = |world: &mut World| world.names.remove(path).map(|_| ()).ok_or_else(missing);
-        self.act(|_| (), remove)
-    }
-
-    fn sync_dir(&mut self, _dir: &Path) -> io::Result<()> {
-        let sync = |world: &mut World| {
-            world.synced_names = world.names.clone();
-            Ok(())
-        };
-        self.act(|_| (), sync)
-    }
+fn visible(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let files = disk.contents().into_iter().map(|(path, bytes)| (name(&path), bytes));
+    files.filter(|(name, _)| name.starts_with("part-")).collect()
 }
 
 const COMMITS: usize = 9;
@@ -179,6 +17,10 @@ const HEADER: &[u8] = b"h\n";
 fn files(dir: impl Into<PathBuf>) -> Files {
     let visible_every = Duration::from_millis(800);
     Files { visible_every, ..Files::new(dir.into(), ".txt") }
+}
+
+fn files_on(disk: &SimDisk) -> Files {
+    Files { disk: Arc::new(disk.clone()), ..files("out") }
 }
 
 fn chunk(rows: &str) -> Chunk {
@@ -206,84 +48,78 @@ struct Durable {
 }
 
 /// Runs from the last commit to the end, or to a crash. The commit between `stage` and
-/// `publish` is an operation like others, so a crash is tried on either side of it.
-fn drive(fake: &Fake, durable: &mut Durable) -> Result<(), Error> {
-    let mut writer = files("out").open_on(fake.clone(), durable.token.as_deref())?;
+/// `publish` is a step like others, so a crash is tried on either side of it.
+fn drive(disk: &SimDisk, durable: &mut Durable) -> Result<(), Error> {
+    let mut writer = files_on(disk).open_writer(durable.token.as_deref())?;
     while durable.next < COMMITS {
         let commit = durable.next;
         for rows in output(commit) {
             writer.write(Tick(commit as u64), chunk(&rows))?;
         }
         let token = writer.stage(&info(commit, commit as i64 * 400_000))?;
-        let committed = |_: &mut World| {
-            *durable = Durable { token: Some(token), next: commit + 1 };
-            Ok(())
-        };
-        fake.act(|_| (), committed).map_err(|e| Error::io("commit", e))?;
+        disk.step("commit").map_err(|e| Error::io("commit", e))?;
+        *durable = Durable { token: Some(token), next: commit + 1 };
+        disk.step("committed").map_err(|e| Error::io("commit", e))?;
         writer.publish()?;
     }
     Ok(())
 }
 
 /// Every visible file is one of the uninterrupted run, whole.
-fn check_visible(fake: &Fake, reference: &BTreeMap<String, Vec<u8>>, case: &str) {
-    for (name, bytes) in fake.visible() {
+fn check_visible(disk: &SimDisk, reference: &BTreeMap<String, Vec<u8>>, case: &str) {
+    for (name, bytes) in visible(disk) {
         assert_eq!(reference.get(&name), Some(&bytes), "{name}, {case}");
     }
 }
 
-const KEPT: [Kept; 4] = [
-    Kept { bytes: true, names: true },
-    Kept { bytes: false, names: true },
-    Kept { bytes: true, names: false },
-    Kept { bytes: false, names: false },
-];
+const SURVIVALS: [Survival; 4] =
+    [Survival::Synced, Survival::Everything, Survival::Some(1), Survival::Some(2)];
+const FAULTS: [Fault; 5] =
+    [Fault::CrashBefore, Fault::CrashTorn, Fault::CrashAfter, Fault::Fail, Fault::Full];
 
 #[test]
 fn a_crash_at_any_operation_loses_nothing_and_repeats_nothing() {
-    let fake = Fake::default();
-    drive(&fake, &mut Durable::default()).unwrap();
-    let reference = fake.visible();
-    let steps = fake.0.lock().unwrap().step;
+    let disk = SimDisk::new();
+    drive(&disk, &mut Durable::default()).unwrap();
+    let reference = visible(&disk);
+    let steps = disk.operations().len();
     let all: String = (0..COMMITS).flat_map(output).collect();
     let seen: Vec<u8> =
         reference.values().flat_map(|bytes| bytes.strip_prefix(HEADER).unwrap().to_vec()).collect();
     assert_eq!(String::from_utf8(seen).unwrap(), all);
     assert_eq!(reference.len(), 3, "files of several commits each");
 
-    let moments = [Moment::Before, Moment::After];
-    let crashes = |steps: usize| (0..steps).flat_map(move |k| moments.map(move |m| (k, m)));
+    let faults = |steps: usize| (0..steps).flat_map(move |k| FAULTS.map(move |fault| (k, fault)));
     let mut cases = 0;
-    for first in crashes(steps) {
-        let fake = Fake::default();
-        fake.0.lock().unwrap().crash = Some(first);
+    for (at, fault) in faults(steps) {
+        let disk = SimDisk::new();
+        disk.fault_at(at, fault);
         let mut durable = Durable::default();
-        drive(&fake, &mut durable).unwrap_err();
-        // The second crash strikes in recovery or soon after; step 12 is never reached late on.
-        for (kept, second) in KEPT.into_iter().flat_map(|kept| crashes(13).map(move |s| (kept, s)))
+        drive(&disk, &mut durable).unwrap_err();
+        // The second fault strikes in recovery or soon after; step 12 is never reached late on.
+        for (survival, second) in
+            SURVIVALS.into_iter().flat_map(|survival| faults(13).map(move |s| (survival, s)))
         {
-            let case = format!("crash at {first:?}, then at {second:?}, keeping {kept:?}");
-            let (fake, mut durable) = (copy(&fake), durable.clone());
-            for crash in [Some(second), None] {
-                fake.0.lock().unwrap().reboot(kept, crash);
-                check_visible(&fake, &reference, &case);
-                if let Err(error) = drive(&fake, &mut durable) {
-                    assert!(fake.0.lock().unwrap().down, "{error}, {case}");
+            let case = format!("{fault:?} at {at}, then {second:?}, leaving {survival:?}");
+            let (disk, mut durable) = (disk.copy(), durable.clone());
+            for second in [Some(second), None] {
+                disk.restart(survival);
+                if let Some((at, fault)) = second {
+                    disk.fault_at(at, fault);
                 }
+                check_visible(&disk, &reference, &case);
+                let drove = drive(&disk, &mut durable);
+                assert!(drove.is_ok() || second.is_some(), "{drove:?}, {case}");
             }
             assert_eq!(durable.next, COMMITS, "{case}");
-            assert_eq!(fake.visible(), reference, "{case}");
+            assert_eq!(visible(&disk), reference, "{case}");
             // What is visible now is so after a power failure too.
-            fake.0.lock().unwrap().reboot(Kept { bytes: false, names: false }, None);
-            assert_eq!(fake.visible(), reference, "{case}");
+            disk.restart(Survival::Synced);
+            assert_eq!(visible(&disk), reference, "{case}");
             cases += 1;
         }
     }
-    assert_eq!(cases, steps * 2 * 4 * 26);
-}
-
-fn copy(fake: &Fake) -> Fake {
-    Fake(Arc::new(Mutex::new(fake.0.lock().unwrap().clone())))
+    assert_eq!(cases, steps * 5 * 4 * 65);
 }
 
 /// One commit on the real disk: the token.
@@ -356,19 +192,19 @@ fn tokens_and_places_that_cannot_be_used_are_named() {
 
 #[test]
 fn without_output_there_is_no_file_and_no_operation() {
-    let fake = Fake::default();
-    let mut writer = files("out").open_on(fake.clone(), None).unwrap();
+    let disk = SimDisk::new();
+    let mut writer = files_on(&disk).open_writer(None).unwrap();
     for number in 0..3 {
         writer.stage(&info(number, number as i64 * 10_000_000)).unwrap();
         writer.publish().unwrap();
     }
-    assert_eq!(fake.0.lock().unwrap().step, 1, "the directory was listed");
+    assert_eq!(disk.operations(), Vec::<String>::new());
 }
 
 #[test]
 fn what_was_cut_off_does_not_come_back() {
-    let fake = Fake::default();
-    let mut writer = files("out").open_on(fake.clone(), None).unwrap();
+    let disk = SimDisk::new();
+    let mut writer = files_on(&disk).open_writer(None).unwrap();
     writer.write(Tick(0), chunk("a\n")).unwrap();
     let token = writer.stage(&info(0, 0)).unwrap();
     writer.publish().unwrap();
@@ -376,23 +212,23 @@ fn what_was_cut_off_does_not_come_back() {
     writer.stage(&info(1, 1)).unwrap();
 
     // Ticks are cut anew: this time the file is finished before there is more output.
-    let mut writer = files("out").open_on(fake.clone(), Some(&token)).unwrap();
+    let mut writer = files_on(&disk).open_writer(Some(&token)).unwrap();
     writer.stage(&info(COMMITS - 1, 1)).unwrap();
     writer.publish().unwrap();
-    fake.0.lock().unwrap().reboot(Kept { bytes: false, names: false }, None);
-    let visible: Vec<_> = fake.visible().into_values().collect();
+    disk.restart(Survival::Synced);
+    let visible: Vec<_> = visible(&disk).into_values().collect();
     assert_eq!(visible, [b"h\na\n"]);
 }
 
 #[test]
 fn a_clock_set_back_hides_nothing_for_long() {
-    let fake = Fake::default();
-    let mut writer = files("out").open_on(fake.clone(), None).unwrap();
+    let disk = SimDisk::new();
+    let mut writer = files_on(&disk).open_writer(None).unwrap();
     writer.write(Tick(0), chunk("a\n")).unwrap();
     for (number, clock) in [1_000_000_000, 0, 1_000_000].into_iter().enumerate() {
-        assert!(fake.visible().is_empty());
+        assert!(visible(&disk).is_empty());
         writer.stage(&info(number, clock)).unwrap();
         writer.publish().unwrap();
     }
-    assert_eq!(fake.visible().len(), 1);
+    assert_eq!(visible(&disk).len(), 1);
 }

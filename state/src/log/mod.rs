@@ -131,6 +131,8 @@ impl Log {
         let failed = |e: std::io::Error| Error::io(&self.dir, &e);
         let mut file = self.files.open(&self.dir.join(&name), None).map_err(failed)?;
         file.append(&head.encode()).map_err(failed)?;
+        // Soon this may be the only segment: its head must be there even with no commit in it.
+        file.sync().map_err(failed)?;
         self.files.sync_dir(&self.dir).map_err(failed)?;
         self.file = file;
         self.segments.insert(self.end.seq + 1, name);
