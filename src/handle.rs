@@ -1,5 +1,7 @@
 //! The handle of a running flow.
 
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -16,6 +18,7 @@ pub struct Handle {
 /// What the handle and the flow's thread share.
 pub(crate) struct Inner {
     stop: Box<dyn Fn() + Send + Sync>,
+    snapshot: Box<dyn Fn(Reply) + Send + Sync>,
     metrics: Mutex<Metrics>,
     result: Mutex<Ending>,
     ended: Condvar,
@@ -33,10 +36,17 @@ pub(crate) struct HandleOwner {
     finished: watch::Sender<bool>,
 }
 
-pub(crate) fn pair(stop: impl Fn() + Send + Sync + 'static) -> (Handle, HandleOwner) {
+/// Where the answer to a request for a snapshot goes.
+pub(crate) type Reply = Sender<Result<PathBuf, Error>>;
+
+pub(crate) fn pair(
+    stop: impl Fn() + Send + Sync + 'static,
+    snapshot: impl Fn(Reply) + Send + Sync + 'static,
+) -> (Handle, HandleOwner) {
     let (sender, finished) = watch::channel(false);
     let inner = Arc::new(Inner {
         stop: Box::new(stop),
+        snapshot: Box::new(snapshot),
         metrics: Mutex::default(),
         result: Mutex::default(),
         ended: Condvar::new(),
@@ -113,6 +123,18 @@ impl Handle {
         let ending = self.inner.ended.wait_while(ending, |ending| !ending.is_known);
         drop(ending.unwrap_or_else(PoisonError::into_inner));
         self.take_result()
+    }
+
+    /// Takes a snapshot of the last commit while the flow goes on, waits for it, and returns its
+    /// directory: it can be copied, verified and restored as one tree. Blocks the thread.
+    ///
+    /// # Errors
+    /// Where it cannot be written, the flow has ended, or its state is in memory.
+    pub fn snapshot(&self) -> Result<PathBuf, Error> {
+        let (reply, answer) = mpsc::channel();
+        (self.inner.snapshot)(reply);
+        let gone = |_| Error::state("no snapshot was taken: the flow has ended");
+        answer.recv().map_err(gone)?
     }
 
     /// Asks the flow to stop, and returns at once.

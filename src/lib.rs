@@ -28,8 +28,8 @@ pub use aggregate::*;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Data, EventOrder, Late, LateReason, Partition, Stored};
 pub use flow::{
-    Flow, Keyed, Raw, RunningStream, SourceStream, Stream, Timed, Undeclared, Untimed, WindowKind,
-    Windowed, WithLate,
+    Flow, Keyed, Raw, RunningStream, SourceStream, StateCheck, Stream, Timed, Undeclared, Untimed,
+    Verdict, WindowKind, Windowed, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{Computed, Key, KeyOf, Lent, OldState, Process, ProcessCx, Timer, Ttl};
@@ -42,6 +42,15 @@ pub use time::{
     minutes, seconds,
 };
 pub use window::*;
+
+/// State directories from outside: read them, compare them, take and restore snapshots.
+pub mod state {
+    pub use crate::engine::base_work::REQUEST as SNAPSHOT_REQUEST;
+    pub use crate::tick::dir::{
+        Difference, StateDir, StoredEntry, compact, list_snapshots, remove_operator,
+        restore_snapshot, take_snapshot,
+    };
+}
 
 /// What most programs need, in one `use`.
 pub mod prelude {

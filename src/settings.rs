@@ -46,6 +46,17 @@ pub struct Settings {
     /// parts. Default: 128 MiB.
     #[serde(default = "default_log_tail_limit")]
     pub log_tail_limit: u64,
+    /// How often the flow takes a snapshot into the `snapshots` folder of the state directory.
+    /// Default: never.
+    #[serde(default)]
+    pub snapshot_interval: Option<Duration>,
+    /// How many snapshots are kept. Default: 3.
+    #[serde(default = "default_snapshots_kept")]
+    pub snapshots_kept: usize,
+}
+
+fn default_snapshots_kept() -> usize {
+    3
 }
 
 fn default_memory_budget() -> u64 {
@@ -95,6 +106,8 @@ impl Settings {
             ticks_in_flight: default_ticks_in_flight(),
             memory_budget: default_memory_budget(),
             log_tail_limit: default_log_tail_limit(),
+            snapshot_interval: None,
+            snapshots_kept: default_snapshots_kept(),
         }
     }
 
@@ -133,6 +146,14 @@ impl Settings {
         self
     }
 
+    /// Sets how often a snapshot is taken, and how many are kept.
+    #[must_use]
+    pub fn snapshots(mut self, interval: Duration, kept: usize) -> Self {
+        self.snapshot_interval = Some(interval);
+        self.snapshots_kept = kept;
+        self
+    }
+
     /// The part of the budget for RocksDB's cache and buffers.
     pub(crate) fn base_memory(&self) -> u64 {
         self.memory_budget / 4
@@ -155,6 +176,7 @@ impl Settings {
             ("tick_max_events", self.tick_max_events),
             ("tick_max_bytes", self.tick_max_bytes),
             ("ticks_in_flight", self.ticks_in_flight),
+            ("snapshots_kept", self.snapshots_kept),
         ];
         match least_one.iter().find(|(_, value)| *value == 0) {
             Some((name, _)) => Err(format!("the setting `{name}` is 0, and must be at least 1")),

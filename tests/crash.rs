@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use highwater::testing::{Fault, SimDisk, Survival, TestDriver};
-use highwater::{Error, Flow};
+use highwater::Error;
+use highwater::sink::JsonLines;
+use highwater::testing::{Fault, Pushed, SimDisk, Survival, TestDriver};
 use highwater_state::base::FileBase;
 use highwater_state::{DurableStore, KEY_GROUPS, Store};
-use pipelines::{PIPELINES, Pipeline};
+use pipelines::{Ground, PIPELINES, Pipeline, events};
 
 const FAULTS: [Fault; 6] = [
     Fault::CrashBefore,
@@ -29,7 +30,15 @@ const FAULTS: [Fault; 6] = [
 const SURVIVALS: [Survival; 3] = [Survival::Synced, Survival::Some(7), Survival::Everything];
 
 /// The life of one process: from whatever is on the disk to the end.
-fn live(flow: Flow, disk: &SimDisk) -> Result<(), Error> {
+fn live(pipeline: &Pipeline, disk: &SimDisk) -> Result<(), Error> {
+    let source = Pushed::partitions(2);
+    events(0..60, &source);
+    if pipeline.finish {
+        source.finish();
+    }
+    let sim = disk.clone();
+    let lines = move |name: &str| JsonLines::to(format!("out/{name}")).on(&sim);
+    let flow = (pipeline.flow)(&Ground { source, lines: Box::new(lines) });
     let mut driver = TestDriver::on_disk(flow, disk, 4)?;
     for tick in 0..60 {
         if tick % 3 == 2 {
@@ -116,11 +125,11 @@ fn recover(
     let mut struck = false;
     if let Some((at, fault)) = second {
         disk.fault_at(at, fault);
-        struck = live((pipeline.flow)(disk), disk).is_err();
+        struck = live(pipeline, disk).is_err();
         disk.restart(survival);
         check_visible(disk, whole)?;
     }
-    live((pipeline.flow)(disk), disk).map_err(|e| format!("it does not start again: {e}"))?;
+    live(pipeline, disk).map_err(|e| format!("it does not start again: {e}"))?;
     disk.restart(Survival::Synced);
     let found = outcome(pipeline, disk);
     if found == *whole { Ok(struck) } else { Err(difference(&found, whole)) }
@@ -140,11 +149,13 @@ fn in_the_window(operation: &str) -> bool {
 
 fn try_pipeline(pipeline: &Pipeline, every: usize, tally: &mut Tally) {
     let disk = SimDisk::new();
-    live((pipeline.flow)(&disk), &disk).unwrap();
+    live(pipeline, &disk).unwrap();
     let operations = disk.operations();
     disk.restart(Survival::Synced);
     let whole = outcome(pipeline, &disk);
     assert!(whole.lines.values().any(|lines| lines.len() > 3), "{}: no output", pipeline.name);
+    let state: usize = whole.state.values().map(BTreeMap::len).sum();
+    assert!((state == 0) == pipeline.finish, "{}: {state} entries", pipeline.name);
     for (at, operation) in operations.iter().enumerate() {
         for (number, fault) in FAULTS.into_iter().enumerate() {
             if (at + number) % every != 0 {
@@ -153,7 +164,7 @@ fn try_pipeline(pipeline: &Pipeline, every: usize, tally: &mut Tally) {
             let crashed = SimDisk::new();
             crashed.fault_at(at, fault);
             // A fault at the very end may strike after everything was done.
-            let _ = live((pipeline.flow)(&crashed), &crashed);
+            let _ = live(pipeline, &crashed);
             tally.in_the_window += usize::from(in_the_window(operation));
             for survival in SURVIVALS {
                 let second = (at * 7 + number) % 24;

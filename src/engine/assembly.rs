@@ -6,6 +6,7 @@ use std::sync::Arc;
 use highwater_state::Changes;
 
 use crate::error::Error;
+use crate::handle::Reply;
 use crate::sink::Chunk;
 use crate::tick::{CommitDone, CommitJob, TickRecord};
 use crate::time::Tick;
@@ -15,6 +16,8 @@ pub(super) trait CommitLane {
     fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error>;
     /// The commit that was made, unless it will be told later.
     fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error>;
+    /// Takes a snapshot of the last commit, and tells whoever asked.
+    fn snapshot(&mut self, reply: Option<Reply>);
 }
 
 /// Output of a tick: the sink, the tick, the rows.

@@ -41,7 +41,7 @@ pub(super) struct Coordinator {
     settings: Settings,
     clock: Arc<dyn Clock>,
     lane: Box<dyn CommitLane>,
-    poison: Poison,
+    pub(super) poison: Poison,
     controls: Vec<Sender<Control>>,
     activators: Vec<Option<SyncActivator>>,
     sources: Vec<SourceState>,
@@ -55,6 +55,7 @@ pub(super) struct Coordinator {
     /// The commit that is being put together, if one is.
     assembly: Assembly,
     last_commit_micros: i64,
+    last_snapshot_micros: i64,
     /// The last tick that was opened to be committed.
     last_commit_tick: u64,
     /// When a sink has output to make visible, on the tick clock.
@@ -104,6 +105,7 @@ impl Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
             last_commit_micros: clock.now_micros(),
+            last_snapshot_micros: clock.now_micros(),
             last_commit_tick: record.tick.0,
             sinks_due_micros: None,
             plan,
@@ -162,6 +164,7 @@ impl Coordinator {
             Event::Failed(error) => return Err(error),
             // That ticks may be opened is looked at after every event.
             Event::TailMoved => {}
+            Event::Snapshot(reply) => self.lane.snapshot(Some(reply)),
             Event::Shutdown => self.stop(),
         }
         Ok(())
@@ -286,6 +289,7 @@ impl Coordinator {
         self.commit_in_flight = false;
         self.sinks_due_micros = done.sinks_due_micros;
         tracing::debug!(tick = done.tick.0, "committed");
+        self.take_due_snapshot();
         self.totals.commit_done(done.tick, self.clock.now_micros());
         for source in &self.sources {
             // The record is not touched again before the next commit, so it still says what this
@@ -299,6 +303,15 @@ impl Coordinator {
         if done.last {
             self.totals.finished = self.record.finished;
             self.phase = Phase::Done;
+        }
+    }
+
+    fn take_due_snapshot(&mut self) {
+        let now = self.clock.now_micros();
+        let since = u128::try_from(now - self.last_snapshot_micros).unwrap_or(0);
+        if self.settings.snapshot_interval.is_some_and(|every| since >= every.as_micros()) {
+            self.last_snapshot_micros = now;
+            self.lane.snapshot(None);
         }
     }
 
@@ -319,10 +332,6 @@ impl Coordinator {
 
     pub(super) fn is_done(&self) -> bool {
         self.phase == Phase::Done
-    }
-
-    pub(super) fn has_failed(&self) -> bool {
-        self.poison.is_set()
     }
 
     /// No tick is open, and no commit waits for anything.
@@ -438,11 +447,7 @@ impl Coordinator {
 
     /// Tells the sources that nothing more will be committed.
     pub(super) fn detach_sources(&self) {
-        for source in &self.sources {
-            // A source that panics at its end changes nothing any more.
-            let detach = std::panic::AssertUnwindSafe(|| source.source.detach());
-            let _ = std::panic::catch_unwind(detach);
-        }
+        self.sources.iter().for_each(SourceState::detach);
     }
 
     /// Tells every worker to tear its dataflow down.

@@ -1,16 +1,17 @@
 //! A live flow: a coordinator thread, a commit thread and worker threads.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use highwater_state::Store;
 use timely::communication::{Config, WorkerGuards, initialize_from};
 
-use super::assembly::CommitLane;
+use super::base_work::BaseWork;
 use super::coordinator::{Coordinator, Parts};
+use super::lane::ThreadLane;
 use super::shared::{Event, Poison, Progress};
 use super::worker::{self, WorkerStart};
 use super::{shared, start};
@@ -18,26 +19,28 @@ use crate::error::{Error, ErrorKind, panic_message};
 use crate::flow::Plan;
 use crate::handle::{self, Handle, HandleOwner};
 use crate::settings::Settings;
-use crate::sink::Chunk;
-use crate::tick::{CommitDone, CommitJob, Committer};
-use crate::time::Tick;
+use crate::tick::Committer;
 use crate::time::clock::{Clock, SystemClock};
 
 /// How often a busy flow publishes its metrics, in µs.
 const PUBLISH_EVERY_MICROS: i64 = 50_000;
-
-/// How many messages may wait for the commit thread before the coordinator waits for it.
-const COMMIT_QUEUE: usize = 256;
 
 /// Starts a flow on threads of its own.
 pub(crate) fn spawn(plan: Plan, settings: Settings) -> Result<Handle, Error> {
     settings.check().map_err(Error::plan)?;
     let (events, inbox) = mpsc::channel();
     let stop_events = events.clone();
-    let (handle, owner) = handle::pair(move || {
-        // A flow that has ended has nobody to stop.
-        let _ = stop_events.send(Event::Shutdown);
-    });
+    let snapshot_events = events.clone();
+    let (handle, owner) = handle::pair(
+        move || {
+            // A flow that has ended has nobody to stop.
+            let _ = stop_events.send(Event::Shutdown);
+        },
+        move |reply| {
+            // Nor anybody to answer: then the reply is dropped, and that is heard.
+            let _ = snapshot_events.send(Event::Snapshot(reply));
+        },
+    );
     thread::Builder::new()
         .name("highwater".to_owned())
         .spawn(move || {
@@ -79,7 +82,7 @@ fn drive(
     owner: &HandleOwner,
 ) -> Result<(), Error> {
     let plan = Arc::new(plan);
-    let store = start::open_store(&settings)?;
+    let start::Opened { store, durable } = start::open_store(&settings)?;
     let (mut record, resumed) = start::read_record(&*store, &plan)?;
     let sources = start::list_sources(&plan, &record, resumed, &events)?;
     let _span = tracing::info_span!("flow", name = %plan.name).entered();
@@ -91,14 +94,13 @@ fn drive(
         return Ok(());
     }
     let sinks = start::open_sinks(&plan, &record)?;
-    start::commit_start(&*store, &mut record, &sources)?;
+    start::commit_start(&*store, &plan, &mut record, &sources)?;
     let poison = Poison::new(events.clone());
     let progress = Arc::new(Progress::default());
     let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
-    let (committed, commits) = mpsc::channel();
-    let (lane, commit_thread) =
-        ThreadLane::start(committer, committed, events.clone(), poison.clone())?;
-    let base_thread = start_filling(store.clone(), commits, events.clone(), poison.clone())?;
+    let kept = settings.snapshots_kept;
+    let work = BaseWork::new(&store, durable, kept, &events, &poison);
+    let (lane, threads) = ThreadLane::start(committer, work, &events, &poison)?;
     let (controls, workers) =
         start_workers(&plan, &store, &record, &settings, &events, &poison, &progress)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -128,13 +130,11 @@ fn drive(
     coordinator.stop_workers(inbox);
     coordinator.detach_sources();
     owner.publish(coordinator.metrics());
-    // The lane is the commit thread's only sender: without it the thread ends.
+    // Nobody else sends to the lane's threads: without it they end.
     drop(coordinator);
     let workers = workers.join().into_iter().find_map(Result::err);
-    let commits = commit_thread.join().err().map(|panic| panic_message(&*panic));
-    // The commit thread was the only one to tell it of commits: without it, it ends too.
-    let base = base_thread.join().err().map(|panic| panic_message(&*panic));
-    match workers.or(commits).or(base) {
+    let panics = threads.into_iter().filter_map(|thread| thread.join().err());
+    match workers.or(panics.map(|panic| panic_message(&*panic)).next()) {
         Some(message) => result.and(Err(Error::bug(format!("a thread panicked: {message}")))),
         None => result,
     }
@@ -147,9 +147,13 @@ fn run_loop(
     owner: &HandleOwner,
 ) -> Result<(), Error> {
     let mut published = clock.now_micros();
+    // Something happened that the metrics do not show yet: then even a quiet flow wakes once.
+    let mut news = true;
     while !coordinator.is_done() {
         coordinator.open_due_ticks();
-        let event = match coordinator.next_due_micros() {
+        let publish_at = news.then_some(published + PUBLISH_EVERY_MICROS);
+        let due = coordinator.next_due_micros().into_iter().chain(publish_at).min();
+        let event = match due {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => {
                 let wait = u64::try_from(due - clock.now_micros()).unwrap_or(0);
@@ -157,7 +161,10 @@ fn run_loop(
             }
         };
         match event {
-            Ok(event) => coordinator.handle(event)?,
+            Ok(event) => {
+                coordinator.handle(event)?;
+                news = true;
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::bug("nobody is left who could tell the flow anything"));
@@ -167,8 +174,8 @@ fn run_loop(
             coordinator.handle(event)?;
         }
         let now = clock.now_micros();
-        if now - published >= PUBLISH_EVERY_MICROS {
-            published = now;
+        if news && now - published >= PUBLISH_EVERY_MICROS {
+            (published, news) = (now, false);
             owner.publish(coordinator.metrics());
         }
     }
@@ -218,93 +225,4 @@ fn start_workers(
         }
     });
     Ok((controls, guards.map_err(cannot)?))
-}
-
-/// Commits on a thread of its own, so that later ticks go on while a commit is written.
-struct ThreadLane {
-    jobs: SyncSender<Job>,
-}
-
-enum Job {
-    Output { sink: String, tick: Tick, chunk: Chunk },
-    Commit(Box<CommitJob>),
-}
-
-impl ThreadLane {
-    fn start(
-        mut committer: Committer,
-        committed: Sender<()>,
-        events: Sender<Event>,
-        poison: Poison,
-    ) -> Result<(Self, JoinHandle<()>), Error> {
-        let (jobs, inbox) = mpsc::sync_channel(COMMIT_QUEUE);
-        let thread = thread::Builder::new()
-            .name("highwater-commit".to_owned())
-            .spawn(move || {
-                while let Ok(job) = inbox.recv() {
-                    if poison.is_set() {
-                        continue;
-                    }
-                    let result = match job {
-                        Job::Output { sink, tick, chunk } => committer.output(&sink, tick, chunk),
-                        Job::Commit(job) => committer.commit(*job).map(|done| {
-                            let _ = committed.send(());
-                            let _ = events.send(Event::Committed(done));
-                        }),
-                    };
-                    if let Err(error) = result {
-                        poison.fail(error);
-                    }
-                }
-            })
-            .map_err(|e| Error::io("cannot start the commit thread", e))?;
-        Ok((ThreadLane { jobs }, thread))
-    }
-
-    fn send(&self, job: Job) -> Result<(), Error> {
-        self.jobs.send(job).map_err(|_| Error::bug("the commit thread is gone"))
-    }
-}
-
-/// Moves commits from the log into the base, on a thread of its own, as they come.
-fn start_filling(
-    store: Arc<dyn Store>,
-    commits: Receiver<()>,
-    events: Sender<Event>,
-    poison: Poison,
-) -> Result<JoinHandle<()>, Error> {
-    let poison_after = poison.clone();
-    let fill = move || {
-        while let Ok(()) = commits.recv() {
-            let was_full = store.tail().full;
-            while !poison.is_set() && store.maintain(false)? {}
-            if was_full {
-                let _ = events.send(Event::TailMoved);
-            }
-        }
-        Ok(())
-    };
-    thread::Builder::new()
-        .name("highwater-base".to_owned())
-        .spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(fill)).unwrap_or_else(|panic| {
-                let message = format!("filling the base panicked: {}", panic_message(&*panic));
-                Err(Error::bug(message))
-            });
-            if let Err(error) = result {
-                poison_after.fail(error);
-            }
-        })
-        .map_err(|e| Error::io("cannot start the base thread", e))
-}
-
-impl CommitLane for ThreadLane {
-    fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error> {
-        self.send(Job::Output { sink: sink.to_owned(), tick, chunk })
-    }
-
-    fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error> {
-        self.send(Job::Commit(Box::new(job)))?;
-        Ok(None)
-    }
 }

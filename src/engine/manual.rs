@@ -17,6 +17,7 @@ use super::start;
 use super::worker::{RunningWorker, WorkerStart};
 use crate::error::Error;
 use crate::flow::Plan;
+use crate::handle::Reply;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::sink::Chunk;
@@ -65,6 +66,8 @@ impl CommitLane for InlineLane {
         while self.store.maintain(false)? {}
         Ok(Some(done))
     }
+
+    fn snapshot(&mut self, _: Option<Reply>) {}
 }
 
 /// A flow between two crashes.
@@ -89,7 +92,7 @@ impl ManualEngine {
             Some(_) => BTreeMap::new(),
             None => start::open_sinks(&plan, &record)?,
         };
-        start::commit_start(&*store, &mut record, &sources)?;
+        start::commit_start(&*store, &plan, &mut record, &sources)?;
         // What was sent after the last commit died with the process.
         if let Some(collected) = &collected {
             let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +143,7 @@ impl ManualEngine {
     /// Runs one tick to its end, and the last one too if the input has ended.
     pub(crate) fn tick(&mut self, commit: bool) -> Result<(), Error> {
         self.hear()?;
-        if self.coordinator.has_failed() {
+        if self.coordinator.poison.is_set() {
             let message = "the flow has failed: `crash_and_restart` goes on from the last commit";
             return Err(Error::plan(message));
         }

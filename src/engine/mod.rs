@@ -2,8 +2,10 @@
 //! timely.
 
 mod assembly;
+pub(crate) mod base_work;
 mod coordinator;
 mod ingest;
+mod lane;
 mod live;
 pub(crate) mod manual;
 mod parcel;

@@ -279,7 +279,7 @@ impl Runner {
             self.begin_capture(tick)?;
         }
         self.seal(tick, info.commit);
-        self.mind_memory(info.commit);
+        self.mind_memory();
         self.open = tick + 1;
         self.take_early(outputs)
     }
@@ -345,13 +345,17 @@ impl Runner {
         if self.uncommitted.is_some_and(|tick| tick <= committed) {
             self.uncommitted = None;
             self.logic.committed();
+            // Now much may be forgotten.
+            self.rows_since = MEMORY_ROWS;
         }
     }
 
     /// Forgets state that the store holds, if there is too much in memory: in proportion to
     /// this operator's part of it.
-    fn mind_memory(&mut self, commit: bool) {
-        if !commit && self.rows_since < MEMORY_ROWS {
+    fn mind_memory(&mut self) {
+        // While a commit is under way nothing can be forgotten.
+        let busy = self.capturing.is_some() || self.uncommitted.is_some();
+        if busy || self.rows_since < MEMORY_ROWS {
             return;
         }
         self.rows_since = 0;
@@ -360,7 +364,7 @@ impl Runner {
         progress.memory.fetch_sub(std::mem::replace(&mut self.memory, now), Ordering::Relaxed);
         let total = progress.memory.fetch_add(now, Ordering::Relaxed) + now;
         let excess = total.saturating_sub(self.shared.memory_limit);
-        if excess > 0 && self.capturing.is_none() && self.uncommitted.is_none() {
+        if excess > 0 {
             let part = excess as f64 * (now as f64 / total as f64);
             self.logic.evict(part as usize + 1);
         }

@@ -79,6 +79,8 @@ pub(super) enum Event {
     Committed(crate::tick::CommitDone),
     /// The log's tail is no longer full.
     TailMoved,
+    /// Somebody wants a snapshot.
+    Snapshot(crate::handle::Reply),
     Failed(Error),
     Shutdown,
 }

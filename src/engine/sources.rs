@@ -31,6 +31,13 @@ pub(super) struct PartitionInfo {
 }
 
 impl SourceState {
+    /// Tells the source that nothing more will be committed.
+    pub(super) fn detach(&self) {
+        // A source that panics at its end changes nothing any more.
+        let detach = std::panic::AssertUnwindSafe(|| self.source.detach());
+        let _ = std::panic::catch_unwind(detach);
+    }
+
     pub(super) fn new(id: Arc<str>, source: Arc<dyn AnySource>, index: usize) -> Self {
         let rank = index as u32;
         SourceState { id, source, rank, partitions: Vec::new(), complete: false, woken_at: None }

@@ -15,13 +15,22 @@ use crate::flow::{AnySource, Body, Plan};
 use crate::settings::Settings;
 use crate::sink::SinkWriter;
 use crate::source::{ReadState, Waker};
-use crate::tick::{PartitionRecord, TickRecord};
+use crate::tick::{PartitionRecord, TickRecord, delete_all};
+
+/// The store of a flow, and what it is if it is on disk.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) durable: Option<Arc<DurableStore>>,
+}
 
 /// Opens the store of a flow.
-pub(crate) fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
-    let Some(path) = &settings.state else { return Ok(Arc::new(MemStore::new())) };
+pub(super) fn open_store(settings: &Settings) -> Result<Opened, Error> {
+    let Some(path) = &settings.state else {
+        return Ok(Opened { store: Arc::new(MemStore::new()), durable: None });
+    };
     let (limit, memory) = (settings.log_tail_limit, settings.base_memory());
-    Ok(Arc::new(DurableStore::open_dir(path, limit, memory)?))
+    let store = Arc::new(DurableStore::open_dir(path, limit, memory)?);
+    Ok(Opened { store: store.clone(), durable: Some(store) })
 }
 
 /// The record to go on from, and whether there was one.
@@ -30,8 +39,9 @@ pub(super) fn read_record(store: &dyn Store, plan: &Plan) -> Result<(TickRecord,
     match store.record()? {
         Some(bytes) => {
             let mut record = TickRecord::decode(&bytes)?;
-            record.check(&plan.name, &signatures)?;
+            record.check(&plan.name, &signatures, &plan.forgotten)?;
             record.signatures = signatures;
+            record.operators.retain(|id, _| !plan.forgotten.contains(id));
             Ok((record, true))
         }
         None => {
@@ -140,14 +150,20 @@ pub(super) fn open_sinks(
     Ok(sinks)
 }
 
-/// Commits the start positions, before the first event is processed.
+/// Commits the start positions, before the first event is processed, and lets go of what the
+/// flow has forgotten.
 pub(super) fn commit_start(
     store: &dyn Store,
+    plan: &Plan,
     record: &mut TickRecord,
     sources: &[SourceState],
 ) -> Result<(), Error> {
+    let mut changes = Vec::new();
+    for id in &plan.forgotten {
+        changes.push(delete_all(store, id)?);
+    }
     record.incarnation += 1;
     record.sources = sources.iter().map(SourceState::record).collect();
-    store.commit(Commit { record: record.encode()?, changes: Vec::new() })?;
+    store.commit(Commit { record: record.encode()?, changes })?;
     Ok(())
 }

@@ -6,14 +6,15 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use highwater_state::Table;
+use highwater_state::{Table, schema_of};
+use serde::de::DeserializeOwned;
 
-use super::SharedPlan;
 use super::plan::{BuildCx, Factory, OutPort};
 use super::stream::{Spec, Stream, Timed, Untimed, WithLate};
+use super::{SharedPlan, Types};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
-use crate::keyed::{Expiries, KeyOf, Process, Ttl};
+use crate::keyed::{Expiries, Key, KeyOf, Process, Ttl};
 use crate::operator::process::{Order, ProcessKeyed};
 use crate::operator::running::Running;
 use crate::operator::session::SessionAggregate;
@@ -41,6 +42,11 @@ fn stateful(kind: &'static str, params: String) -> Spec {
         outputs: vec![OutPort::main(), OutPort::heard("late")],
         ..Spec::stateless(kind)
     }
+}
+
+/// The types of an operator whose state has no version of its own.
+fn types<K: Key, S: DeserializeOwned>() -> Types {
+    Types { key: schema_of::<K>(), state: schema_of::<S>(), version: 1 }
 }
 
 impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
@@ -85,13 +91,15 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     fn add_process<P: Process<K::Key, T>>(
         &self,
         id: &str,
-        spec: Spec,
+        mut spec: Spec,
         event_time_order: bool,
         process: P,
     ) -> Undeclared<WithLate<P::Output, T>>
     where
         T: Stored,
     {
+        let (key, state) = (schema_of::<(K::Key, T)>(), schema_of::<P::State>());
+        spec.types = Types { key, state, version: P::VERSION };
         let (key_of, process) = (self.key_of.clone(), Arc::new(process));
         let make: Factory = Arc::new(move |cx| {
             let BuildCx { backing, ordered_by, .. } = cx;
@@ -124,6 +132,7 @@ impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
             params: aggregate.describe(),
             class: Class::Arrival,
             stateful: true,
+            types: types::<K::Key, A::State>(),
             ..Spec::stateless("running")
         };
         let (key_of, aggregate) = (self.key_of.clone(), Arc::new(aggregate));
@@ -200,7 +209,8 @@ impl<T: Data, K: KeyOf<T>, W: WindowKind> Windowed<T, K, W> {
         let params = format!("{}, {}", self.windows.describe(), aggregate.describe());
         let needs_order = aggregate.needs_order();
         let fault = self.windows.fault();
-        let spec = Spec { fault, needs_order, ..stateful("window", params) };
+        let types = types::<K::Key, A::State>();
+        let spec = Spec { fault, needs_order, types, ..stateful("window", params) };
         let make = self.windows.factory(self.keyed.key_of.clone(), Arc::new(aggregate));
         let stream = &self.keyed.stream;
         let node = stream.add(Some(&self.id), spec, vec![stream.port], self.location, make);

@@ -1,16 +1,20 @@
 //! The flow as users build it: typed streams over an untyped plan.
 
+mod compat;
 mod erased;
 mod keyed;
 mod plan;
 mod stream;
 
 use std::panic::Location;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use compat::{Signature, Types};
+pub use compat::{StateCheck, Verdict};
 pub(crate) use erased::{AnyReader, AnySource};
 pub use keyed::{Keyed, RunningStream, Undeclared, WindowKind, Windowed};
-pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Signature};
+pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef};
 pub use stream::{Raw, SourceStream, Stream, Timed, Untimed, WithLate};
 
 use crate::engine;
@@ -66,7 +70,7 @@ impl Flow {
     /// not taken for this one's.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let plan = Plan { name: name.to_owned(), nodes: Vec::new() };
+        let plan = Plan { name: name.to_owned(), ..Plan::default() };
         Flow { plan: SharedPlan(Arc::new(Mutex::new(plan))) }
     }
 
@@ -90,6 +94,7 @@ impl Flow {
             outputs: vec![OutPort::main(), dead],
             body: Body::Source(Arc::new(source)),
             location: Location::caller(),
+            types: Types::default(),
             fault: None,
             ttl: None,
             ttl_fault: None,
@@ -132,6 +137,21 @@ impl Flow {
         handle.stop_on_ctrl_c()?;
         handle.wait()?;
         Ok(())
+    }
+
+    /// Lets the state of an operator or source go that the flow no longer has. Without this
+    /// word a flow does not start on state that it has no operator for.
+    pub fn forget(&self, id: &str) {
+        self.plan.lock().forgotten.push(id.to_owned());
+    }
+
+    /// Compares the flow with the state in a directory, or in a snapshot, without starting it.
+    ///
+    /// # Errors
+    /// Where there is no readable state, or it belongs to a flow of another name.
+    pub fn check_state(&self, dir: impl AsRef<Path>) -> Result<StateCheck, Error> {
+        let plan = self.plan.lock();
+        crate::tick::check_state(dir.as_ref(), &plan)
     }
 
     /// Starts the flow on threads of its own, from any context, and returns at once.

@@ -5,14 +5,13 @@ use std::fmt::Write as _;
 use std::panic::Location;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::Error;
 use crate::keyed::{Backing, Ttl};
 use crate::operator::{Class, Logic};
 use crate::sink::Guarantee;
 use crate::source::Replay;
 
+use super::compat::{Signature, Types};
 use super::erased::{AnySink, AnySource};
 
 /// One output of a node.
@@ -78,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) outputs: Vec<OutPort>,
     pub(crate) body: Body,
     pub(crate) location: &'static Location<'static>,
+    /// How its state is stored, if it keeps any by key.
+    pub(crate) types: Types,
     /// A parameter that makes no sense.
     pub(crate) fault: Option<String>,
     pub(crate) ttl: Option<Ttl>,
@@ -90,14 +91,8 @@ pub(crate) struct Node {
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) nodes: Vec<Node>,
-}
-
-/// How a stateful operator is known again after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Signature {
-    pub(crate) id: String,
-    pub(crate) kind: String,
-    pub(crate) params: String,
+    /// Operators that the flow no longer has, and whose state may go.
+    pub(crate) forgotten: Vec<String>,
 }
 
 impl Plan {
@@ -181,6 +176,7 @@ impl Plan {
                 kind: n.kind.to_owned(),
                 // Where a source reads from may change; what was read is known by partition.
                 params: if n.stateful { n.params.clone() } else { String::new() },
+                types: n.types,
             })
             .collect()
     }

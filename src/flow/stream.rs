@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::SharedPlan;
+use super::Types;
 use super::erased::TypedSink;
 use super::keyed::Keyed;
 use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef};
@@ -57,6 +58,7 @@ pub(crate) struct Spec {
     pub(crate) stateful: bool,
     pub(crate) needs_order: bool,
     pub(crate) outputs: Vec<OutPort>,
+    pub(crate) types: Types,
     pub(crate) fault: Option<String>,
 }
 
@@ -69,6 +71,7 @@ impl Spec {
             stateful: false,
             needs_order: false,
             outputs: vec![OutPort::main()],
+            types: Types::default(),
             fault: None,
         }
     }
@@ -103,6 +106,7 @@ impl<T, M> Stream<T, M> {
             outputs: spec.outputs,
             body: Body::Operator(factory),
             location,
+            types: spec.types,
             fault: spec.fault,
             ttl: None,
             ttl_fault: None,
@@ -240,6 +244,7 @@ impl<T: Data, M: 'static> Stream<T, M> {
             outputs: Vec::new(),
             body: Body::Sink(Arc::new(TypedSink { sink: Box::new(sink) })),
             location: Location::caller(),
+            types: Types::default(),
             fault: None,
             ttl: None,
             ttl_fault: None,

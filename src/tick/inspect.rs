@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use highwater_state::{DurableStore, Store};
-
-use super::TickRecord;
+use super::dir::StateDir;
 use crate::error::Error;
 use crate::time::{EventTime, Tick, Watermark};
 
@@ -64,11 +62,7 @@ impl LastCommit {
     /// # Errors
     /// Where there is no readable state.
     pub fn read(dir: &Path) -> Result<Self, Error> {
-        let store = DurableStore::open_dir_read_only(dir)?;
-        let Some(bytes) = store.record()? else {
-            return Err(Error::state(format!("{} holds no commit", dir.display())));
-        };
-        let record = TickRecord::decode(&bytes)?;
+        let record = StateDir::open(dir)?.record().clone();
         let partitions = record.sources.into_iter().flat_map(|(source, partitions)| {
             partitions.into_iter().map(move |partition| CommittedPartition {
                 source: source.clone(),

@@ -1,9 +1,11 @@
 //! From sealed to committed: the tick record, and the thread that makes commits durable.
 
 mod committer;
+pub(crate) mod dir;
 mod inspect;
 mod record;
 
 pub(crate) use committer::{CommitDone, CommitJob, Committer};
+pub(crate) use dir::{check_state, delete_all};
 pub use inspect::{CommittedOperator, CommittedPartition, LastCommit};
 pub(crate) use record::{OperatorRecord, PartitionRecord, TickRecord};

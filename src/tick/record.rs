@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::flow::Signature;
+use crate::flow::{Signature, StateCheck, Verdict};
 use crate::operator::Counters;
 use crate::source::Resume;
 use crate::time::{Tick, TimeState, Watermark};
@@ -59,31 +59,39 @@ impl TickRecord {
         Ok(highwater_state::decode_sealed(bytes)?)
     }
 
-    /// Refuses state that was written by a flow that is not this one.
-    pub(crate) fn check(&self, flow: &str, signatures: &[Signature]) -> Result<(), Error> {
-        if self.flow != flow {
-            let message = format!(
-                "it belongs to the flow `{}`, and this is the flow `{flow}`: use another directory",
-                self.flow
-            );
-            return Err(Error::state(message));
+    pub(crate) fn check_name(&self, flow: &str) -> Result<(), Error> {
+        if self.flow == flow {
+            return Ok(());
         }
-        for old in &self.signatures {
-            let Some(new) = signatures.iter().find(|s| s.id == old.id) else {
-                let message = format!(
-                    "it holds state of the {} `{}`, which the flow no longer has",
-                    old.kind, old.id
-                );
-                return Err(Error::state(message));
-            };
-            if new != old {
-                let message = format!(
-                    "the state is of {} ({}), and the flow now has {} ({}): use another directory",
-                    old.kind, old.params, new.kind, new.params
-                );
-                return Err(Error::state(message).in_operator(&old.id));
+        Err(Error::state(format!(
+            "it belongs to the flow `{}`, and this is the flow `{flow}`: use another directory",
+            self.flow
+        )))
+    }
+
+    /// Refuses state that this flow cannot go on from.
+    pub(crate) fn check(
+        &self,
+        flow: &str,
+        signatures: &[Signature],
+        forgotten: &[String],
+    ) -> Result<StateCheck, Error> {
+        self.check_name(flow)?;
+
+        let check = StateCheck::new(&self.signatures, signatures, forgotten);
+        match check.refused() {
+            None => Ok(check),
+            Some((id, Verdict::Incompatible(why))) => {
+                Err(Error::state(why.clone()).in_operator(id))
+            }
+            Some((id, _)) => {
+                let old = self.signatures.iter().find(|old| old.id == *id);
+                let kind = old.map_or("operator", |old| old.kind.as_str());
+                Err(Error::state(format!(
+                    "it holds state of the {kind} `{id}`, which the flow no longer has: say \
+                     `flow.forget(\"{id}\")` to let it go"
+                )))
             }
         }
-        Ok(())
     }
 }

@@ -29,6 +29,7 @@ const READ_ATTEMPTS: u32 = 5;
 /// into the base, the last change of each key only, and cuts the log when the base has synced
 /// them. Reading sees both.
 pub struct DurableStore {
+    files: Arc<dyn Files>,
     dir: PathBuf,
     base: Box<dyn Base>,
     log_tail_limit: u64,
@@ -36,6 +37,8 @@ pub struct DurableStore {
     log: Mutex<Option<Log>>,
     /// Never held while anything is written.
     state: Mutex<State>,
+    /// Held by whoever works on the base: it fills, or is copied.
+    base_work: Mutex<()>,
 }
 
 struct State {
@@ -71,7 +74,7 @@ impl DurableStore {
         let mut attempt = 0;
         loop {
             let opened = RocksBase::open_read_only(&dir.join("db"))
-                .and_then(|base| Self::open_read_only(&Disk, dir, Box::new(base)));
+                .and_then(|base| Self::open_read_only(Arc::new(Disk), dir, Box::new(base)));
             // The writer may have moved commits from log to base between the two steps.
             attempt += 1;
             match opened {
@@ -100,10 +103,12 @@ impl DurableStore {
         let (position, record) = base.position()?;
         let Recovered { incarnation, commits } = recover(&*files, &log_dir, position)?;
         let tail: Vec<_> = commits.into_iter().map(|(_, commit)| commit).collect();
-        let (log, positions) = Log::start(files, &log_dir, incarnation + 1, position, &tail)?;
+        let (log, positions) =
+            Log::start(files.clone(), &log_dir, incarnation + 1, position, &tail)?;
         let state = State::new(record, positions.into_iter().zip(tail));
         let (dir, state, log) = (dir.to_owned(), Mutex::new(state), Mutex::new(Some(log)));
-        Ok(DurableStore { dir, base, log_tail_limit, log, state })
+        let base_work = Mutex::new(());
+        Ok(DurableStore { files, dir, base, log_tail_limit, log, state, base_work })
     }
 
     /// Opens the store to read its last commit, beside a process that may be writing.
@@ -111,14 +116,15 @@ impl DurableStore {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_read_only(
-        files: &dyn Files,
+        files: Arc<dyn Files>,
         dir: &Path,
         base: Box<dyn Base>,
     ) -> Result<Self, Error> {
         let (position, record) = base.position()?;
-        let Recovered { commits, .. } = recover(files, &dir.join("log"), position)?;
+        let Recovered { commits, .. } = recover(&*files, &dir.join("log"), position)?;
         let (state, log) = (Mutex::new(State::new(record, commits)), Mutex::new(None));
-        Ok(DurableStore { dir: dir.to_owned(), base, log_tail_limit: u64::MAX, log, state })
+        let (dir, log_tail_limit, base_work) = (dir.to_owned(), u64::MAX, Mutex::new(()));
+        Ok(DurableStore { files, dir, base, log_tail_limit, log, state, base_work })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -171,17 +177,25 @@ impl DurableStore {
         self.base.sync()
     }
 
-    /// Up to which commit the store reaches, and what lies between it and the base.
-    pub(crate) fn commits_after_base(&self) -> Result<(Position, Vec<Arc<Commit>>), Error> {
+    /// Copies the base and the commits behind it, as of one moment: the base's position, and
+    /// those commits.
+    pub(crate) fn copy_base(&self, to: &Path) -> Result<(Position, Vec<Arc<Commit>>), Error> {
+        let _working = self.base_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = self.base.checkpoint(to)?;
         let state = self.lock();
         state.check()?;
-        let (base, _) = self.base.position()?;
+        // Nothing moves into the base meanwhile, so these are all that it lacks.
         let frozen = state.frozen.iter().flat_map(|frozen| frozen.commits());
         Ok((base, frozen.chain(state.current.commits()).cloned().collect()))
     }
 
-    pub(crate) fn base(&self) -> &dyn Base {
-        &*self.base
+    /// The folder of the base in the state directory.
+    pub(crate) fn base_folder(&self) -> &'static str {
+        self.base.folder()
+    }
+
+    pub(crate) fn files(&self) -> &Arc<dyn Files> {
+        &self.files
     }
 
     /// The directory of the store.
@@ -302,6 +316,7 @@ impl Store for DurableStore {
     }
 
     fn maintain(&self, eager: bool) -> Result<bool, Error> {
+        let _working = self.base_work.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(frozen) = self.freeze(eager)? else { return Ok(false) };
         self.noting(self.fill(&frozen))?;
         self.lock().frozen = None;

@@ -376,6 +376,27 @@ impl Files for SimDisk {
             Verdict::Do | Verdict::Pretend => Ok(()),
         }
     }
+
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.lock();
+        if state.dead {
+            return Err(crashed());
+        }
+        let below = state.names.keys().filter_map(|path| path.strip_prefix(dir).ok());
+        let mut names: Vec<String> = below
+            .filter(|rest| rest.components().count() > 1)
+            .filter_map(|rest| rest.iter().next()?.to_str().map(ToOwned::to_owned))
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let state = self.lock();
+        let below: Vec<_> = state.names.keys().filter(|p| p.starts_with(dir)).cloned().collect();
+        drop(state);
+        below.iter().try_for_each(|path| self.remove(path))
+    }
 }
 
 struct SimFile {

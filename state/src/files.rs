@@ -51,6 +51,18 @@ pub trait Files: Send + Sync + 'static {
     /// # Errors
     /// What the system says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The directories in a directory; none if there is no such directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Removes a directory with all that is in it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
 /// A file that grows. The handle is kept from the first write to the sync: an error of writing
@@ -159,5 +171,27 @@ impl Files for Disk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir()
+                && let Some(name) = entry.file_name().to_str()
+            {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
     }
 }

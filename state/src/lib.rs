@@ -15,6 +15,8 @@ mod key;
 mod log;
 mod mem;
 mod memtable;
+mod schema;
+pub mod snapshot;
 mod store;
 mod table;
 
@@ -24,5 +26,6 @@ pub use durable::DurableStore;
 pub use error::Error;
 pub use key::{KEY_GROUPS, KeyGroup, group_of, groups_of_worker, hash_bytes, hash_key, worker_of};
 pub use mem::MemStore;
+pub use schema::schema_of;
 pub use store::{Found, Store, Tail, Visit};
 pub use table::{Table, Value};

@@ -4,19 +4,28 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater::prelude::*;
-use highwater::testing::{Pushed, SimDisk};
+use highwater::testing::Pushed;
 use highwater::{Process, ProcessCx, Timer, Ttl};
 use serde::{Deserialize, Serialize};
 
+/// What a flow stands on: where its events come from, and where its lines go.
+pub struct Ground {
+    pub source: Pushed<Event>,
+    pub lines: Box<dyn Fn(&str) -> JsonLines>,
+}
+
 pub struct Pipeline {
     pub name: &'static str,
-    pub flow: fn(&SimDisk) -> Flow,
+    pub flow: fn(&Ground) -> Flow,
+    /// The input ends.
+    pub finish: bool,
     /// Operators with state, and how to compare it.
     pub operators: &'static [(&'static str, Kind)],
 }
 
 /// How stored state is compared: as it is, or freed of what depends on where ticks were cut.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "not every test compares state")]
 pub enum Kind {
     Plain,
     /// Fragments of counts are added up.
@@ -64,43 +73,58 @@ fn t(second: i64) -> EventTime {
     EventTime::from_seconds(second)
 }
 
-/// 60 events in two partitions; every seventh is far behind.
-fn events(flow: &Flow, finish: bool) -> Stream<Event, Timed> {
-    let source = Pushed::partitions(2);
-    for n in 0..60i64 {
+/// Some events in two partitions; every seventh is far behind.
+pub fn events(range: std::ops::Range<i64>, source: &Pushed<Event>) {
+    for n in range {
         let behind = if n % 7 == 6 { 30 } else { n % 3 };
         let event = Event { key: (n * 5 % 4) as u8, at: t(n * 2 - behind) };
         source.push((n % 2) as usize, event);
     }
-    if finish {
-        source.finish();
+}
+
+impl Ground {
+    fn events(&self, flow: &Flow) -> Stream<Event, Timed> {
+        flow.source("events", self.source.clone())
+            .map(|event| {
+                assert!(event.key != POISON, "a poisoned event");
+                event
+            })
+            .event_time(|e| e.at, Disorder::at_most(seconds(6)))
     }
-    flow.source("events", source).event_time(|e| e.at, Disorder::at_most(seconds(6)))
+
+    fn lines(&self, name: &str) -> JsonLines {
+        (self.lines)(name).visible_every(Duration::ZERO)
+    }
 }
 
-fn lines(disk: &SimDisk, name: &str) -> JsonLines {
-    JsonLines::to(format!("out/{name}")).on(disk).visible_every(Duration::ZERO)
+/// An event with this key stops the flow as a crash would.
+pub const POISON: u8 = 255;
+
+pub fn poison() -> Event {
+    Event { key: POISON, at: t(0) }
 }
 
-fn tumbling(disk: &SimDisk, finish: bool) -> Flow {
+fn tumbling(ground: &Ground) -> Flow {
     let flow = Flow::new("tumbling");
-    let counts = events(&flow, finish)
+    let counts = ground
+        .events(&flow)
         .key_by(|e| &e.key)
         .window("counts", Tumbling::of(seconds(10)))
         .aggregate(Count);
-    counts.late().sink("late", lines(disk, "late"));
-    counts.sink("out", lines(disk, "counts"));
+    counts.late().sink("late", ground.lines("late"));
+    counts.sink("out", ground.lines("counts"));
     flow
 }
 
-fn sessions(disk: &SimDisk) -> Flow {
+fn sessions(ground: &Ground) -> Flow {
     let flow = Flow::new("sessions");
-    let sessions = events(&flow, false)
+    let sessions = ground
+        .events(&flow)
         .key_by(|e| &e.key)
         .window("sessions", Session::with_gap(seconds(9)))
         .aggregate(Count);
-    sessions.late().sink("late", lines(disk, "late"));
-    sessions.sink("out", lines(disk, "sessions"));
+    sessions.late().sink("late", ground.lines("late"));
+    sessions.sink("out", ground.lines("sessions"));
     flow
 }
 
@@ -125,21 +149,22 @@ impl Process<u8, Event> for Delayed {
     }
 }
 
-fn process(disk: &SimDisk, ttl: Option<Ttl>) -> Flow {
+fn process(ground: &Ground, ttl: Option<Ttl>) -> Flow {
     let flow = Flow::new("process");
-    let undeclared = events(&flow, false).key_by(|e| &e.key).process("delayed", Delayed);
+    let undeclared = ground.events(&flow).key_by(|e| &e.key).process("delayed", Delayed);
     let said = match ttl {
         Some(ttl) => undeclared.ttl(ttl),
         None => undeclared.unbounded(),
     };
-    said.late().sink("late", lines(disk, "late"));
-    said.sink("out", lines(disk, "said"));
+    said.late().sink("late", ground.lines("late"));
+    said.sink("out", ground.lines("said"));
     flow
 }
 
-fn chained(disk: &SimDisk) -> Flow {
+fn chained(ground: &Ground) -> Flow {
     let flow = Flow::new("chained");
-    let small = events(&flow, false)
+    let small = ground
+        .events(&flow)
         .key_by(|e| &e.key)
         .window("small", Tumbling::of(seconds(5)))
         .aggregate(Count)
@@ -149,39 +174,65 @@ fn chained(disk: &SimDisk) -> Flow {
         .window("large", Hopping::of(seconds(20), seconds(10)))
         .aggregate(Count)
         .drop_late("results are never late");
-    large.sink("out", lines(disk, "large"));
+    large.sink("out", ground.lines("large"));
     flow
 }
+
+fn hopping(ground: &Ground) -> Flow {
+    let flow = Flow::new("hopping");
+    let counts = ground
+        .events(&flow)
+        .key_by(|e| &e.key)
+        .window("hops", Hopping::of(seconds(30), seconds(4)))
+        .aggregate(Count);
+    counts.late().sink("late", ground.lines("late"));
+    counts.sink("out", ground.lines("hops"));
+    flow
+}
+
+#[allow(dead_code, reason = "not every test has time for it")]
+pub const HOPPING: Pipeline = Pipeline {
+    name: "hopping",
+    flow: hopping,
+    finish: false,
+    operators: &[("hops", Kind::Counts)],
+};
 
 pub const PIPELINES: &[Pipeline] = &[
     Pipeline {
         name: "tumbling with late events",
-        flow: |disk| tumbling(disk, false),
+        flow: tumbling,
+        finish: false,
         operators: &[("counts", Kind::Counts)],
     },
     Pipeline {
         name: "tumbling to the end",
-        flow: |disk| tumbling(disk, true),
+        flow: tumbling,
+        finish: true,
         operators: &[("counts", Kind::Counts)],
     },
     Pipeline {
         name: "sessions",
         flow: sessions,
+        finish: false,
         operators: &[("sessions", Kind::Plain)],
     },
     Pipeline {
         name: "process with timers and ttl",
-        flow: |disk| process(disk, Some(Ttl::from_write(seconds(5)))),
+        flow: |ground| process(ground, Some(Ttl::from_write(seconds(5)))),
+        finish: false,
         operators: &[("delayed", Kind::Process)],
     },
     Pipeline {
         name: "process with timers",
-        flow: |disk| process(disk, None),
+        flow: |ground| process(ground, None),
+        finish: false,
         operators: &[("delayed", Kind::Process)],
     },
     Pipeline {
         name: "chained windows",
         flow: chained,
+        finish: false,
         operators: &[("small", Kind::Counts), ("large", Kind::Counts)],
     },
 ];

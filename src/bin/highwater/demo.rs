@@ -1,7 +1,7 @@
 //! The demo: flights by hour of their scheduled departure.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -190,6 +190,16 @@ pub fn plan(options: &DemoOptions, mermaid: bool) -> Result<(), Error> {
     let (flow, _) = flow(options);
     print!("{}", if mermaid { flow.mermaid()? } else { flow.plan()? });
     Ok(())
+}
+
+/// Compares the flow with a state directory or a snapshot.
+pub fn check(options: &DemoOptions, snapshot: &Path) -> Result<(), Error> {
+    let check = flow(options).0.check_state(snapshot)?;
+    print!("{check}");
+    if check.is_fine() {
+        return Ok(());
+    }
+    Err(Error::input(format!("the flow cannot go on from {}", snapshot.display())))
 }
 
 /// Runs the flow, with a progress bar, and shows what came out.

@@ -1,10 +1,12 @@
 //! The command line: the demo, its plan, and a look into state directories.
 
+mod bytes;
 mod demo;
 mod state;
 mod table;
 
 use std::error::Error as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,25 +22,30 @@ struct Cli {
 enum Command {
     /// On-time performance of 328,521 real flights, in event-time windows, exactly once
     Demo(demo::DemoOptions),
-    /// Print the demo's plan
+    /// Print the demo's plan, or compare it with a state directory or snapshot
+    #[command(args_conflicts_with_subcommands = true)]
     Plan {
         #[command(flatten)]
         demo: demo::DemoOptions,
         /// As a Mermaid flowchart
         #[arg(long)]
         mermaid: bool,
+        #[command(subcommand)]
+        check: Option<PlanCommand>,
     },
     /// Look into a state directory
     #[command(subcommand)]
-    State(StateCommand),
+    State(state::StateCommand),
 }
 
 #[derive(Subcommand)]
-enum StateCommand {
-    /// Show the last commit: tick, positions, watermarks, operators and their entries
-    Ls {
-        /// The state directory
-        dir: std::path::PathBuf,
+enum PlanCommand {
+    /// Say per operator what becomes of its state: kept, migrated, new, orphaned, incompatible
+    Check {
+        /// A state directory or a snapshot
+        snapshot: PathBuf,
+        #[command(flatten)]
+        demo: demo::DemoOptions,
     },
 }
 
@@ -49,8 +56,11 @@ fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
-        Command::Plan { demo, mermaid } => demo::plan(&demo, mermaid),
-        Command::State(StateCommand::Ls { dir }) => state::ls(&dir),
+        Command::Plan { check: Some(PlanCommand::Check { snapshot, demo }), .. } => {
+            demo::check(&demo, &snapshot)
+        }
+        Command::Plan { demo, mermaid, .. } => demo::plan(&demo, mermaid),
+        Command::State(command) => state::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -57,6 +57,10 @@ impl FileBase {
 }
 
 impl Base for FileBase {
+    fn folder(&self) -> &'static str {
+        "base"
+    }
+
     fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error> {
         let contents = self.lock();
         Ok((contents.position, contents.record.clone()))
@@ -111,9 +115,10 @@ impl Base for FileBase {
         Ok(())
     }
 
-    fn checkpoint(&self, dir: &Path) -> Result<(), Error> {
+    fn checkpoint(&self, dir: &Path) -> Result<Position, Error> {
         self.files.create_dir(dir).map_err(|e| Error::io(dir, &e))?;
-        self.write(dir)
+        self.write(dir)?;
+        Ok(FileBase::open(self.files.clone(), dir)?.position()?.0)
     }
 
     fn compact(&self) -> Result<(), Error> {

@@ -25,6 +25,9 @@ pub struct Position {
 /// Sorted entries by full key, with the position and record of the commit up to which they are
 /// complete. Keys here are those of [`full_key`].
 pub trait Base: Send + Sync + 'static {
+    /// Its folder in a state directory.
+    fn folder(&self) -> &'static str;
+
     /// Up to which commit the base is complete, and that commit's record.
     ///
     /// # Errors
@@ -69,11 +72,12 @@ pub trait Base: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error>;
 
-    /// Writes a copy of itself, as of the last [`apply`](Self::apply), into a new directory.
+    /// Writes a copy of itself, as of the last [`apply`](Self::apply), into a directory that is
+    /// not there yet, and returns the position that is read from the copy.
     ///
     /// # Errors
     /// Where it cannot be written.
-    fn checkpoint(&self, dir: &Path) -> Result<(), Error>;
+    fn checkpoint(&self, dir: &Path) -> Result<Position, Error>;
 
     /// Gives back the space of what was deleted.
     ///

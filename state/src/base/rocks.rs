@@ -95,6 +95,10 @@ fn classify(path: &Path, error: &rocksdb::Error) -> Error {
 }
 
 impl Base for RocksBase {
+    fn folder(&self) -> &'static str {
+        "db"
+    }
+
     fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error> {
         match self.db.get(HEAD).map_err(|e| self.failed(e))? {
             Some(bytes) => {
@@ -173,9 +177,10 @@ impl Base for RocksBase {
         Ok(())
     }
 
-    fn checkpoint(&self, dir: &Path) -> Result<(), Error> {
+    fn checkpoint(&self, dir: &Path) -> Result<Position, Error> {
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.failed(e))?;
-        checkpoint.create_checkpoint(dir).map_err(|e| self.failed(e))
+        checkpoint.create_checkpoint(dir).map_err(|e| self.failed(e))?;
+        Ok(RocksBase::open_read_only(dir)?.position()?.0)
     }
 
     fn compact(&self) -> Result<(), Error> {

@@ -1,0 +1,102 @@
+//! The lane of commits: a thread that makes them durable and visible, and one that works behind
+//! it on the base.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use super::assembly::CommitLane;
+use super::base_work::{BaseJob, BaseWork};
+use super::shared::{Event, Poison};
+use crate::error::{Error, panic_message};
+use crate::handle::Reply;
+use crate::sink::Chunk;
+use crate::tick::{CommitDone, CommitJob, Committer};
+use crate::time::Tick;
+
+/// How many messages may wait for the commit thread before the coordinator waits for it.
+const COMMIT_QUEUE: usize = 256;
+
+/// Commits on a thread of its own, so that later ticks go on while a commit is written.
+pub(super) struct ThreadLane {
+    jobs: SyncSender<Job>,
+    base: Sender<BaseJob>,
+}
+
+enum Job {
+    Output { sink: String, tick: Tick, chunk: Chunk },
+    Commit(Box<CommitJob>),
+}
+
+impl ThreadLane {
+    /// Starts both threads; they end when the lane is dropped.
+    pub(super) fn start(
+        mut committer: Committer,
+        work: BaseWork,
+        events: &Sender<Event>,
+        poison: &Poison,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), Error> {
+        let (jobs, inbox) = mpsc::sync_channel(COMMIT_QUEUE);
+        let (base, base_jobs) = mpsc::channel();
+        let (committed, events, poison) = (base.clone(), events.clone(), poison.clone());
+        let commits = move || {
+            while let Ok(job) = inbox.recv() {
+                if poison.is_set() {
+                    continue;
+                }
+                let result = match job {
+                    Job::Output { sink, tick, chunk } => committer.output(&sink, tick, chunk),
+                    Job::Commit(job) => committer.commit(*job).map(|done| {
+                        let _ = committed.send(BaseJob::Committed);
+                        let _ = events.send(Event::Committed(done));
+                    }),
+                };
+                if let Err(error) = result {
+                    poison.fail(error);
+                }
+            }
+        };
+        let threads = vec![
+            spawn("highwater-commit", commits)?,
+            spawn("highwater-base", move || run_base_work(&work, &base_jobs))?,
+        ];
+        Ok((ThreadLane { jobs, base }, threads))
+    }
+
+    fn send(&self, job: Job) -> Result<(), Error> {
+        self.jobs.send(job).map_err(|_| Error::bug("the commit thread is gone"))
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|e| Error::io(format!("cannot start the thread {name}"), e))
+}
+
+fn run_base_work(work: &BaseWork, jobs: &Receiver<BaseJob>) {
+    let result = catch_unwind(AssertUnwindSafe(|| work.run(jobs))).unwrap_or_else(|panic| {
+        let message = format!("the base panicked: {}", panic_message(&*panic));
+        Err(Error::bug(message))
+    });
+    if let Err(error) = result {
+        work.poison.fail(error);
+    }
+}
+
+impl CommitLane for ThreadLane {
+    fn output(&mut self, sink: &str, tick: Tick, chunk: Chunk) -> Result<(), Error> {
+        self.send(Job::Output { sink: sink.to_owned(), tick, chunk })
+    }
+
+    fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error> {
+        self.send(Job::Commit(Box::new(job)))?;
+        Ok(None)
+    }
+
+    fn snapshot(&mut self, reply: Option<Reply>) {
+        // A thread that is gone drops the reply, and that is heard.
+        let _ = self.base.send(BaseJob::Snapshot(reply));
+    }
+}

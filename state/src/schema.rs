@@ -1,0 +1,101 @@
+//! The shape of a type, as serde sees it: bincode stores neither names nor types, so a changed
+//! type would decode to silent garbage if its shape were not known.
+
+use serde::de::DeserializeOwned;
+use serde_reflection::{Samples, Tracer, TracerConfig};
+
+use crate::hash_bytes;
+
+/// A hash of everything that decides how a `T` is stored, and of the names of its fields and
+/// variants, so that two fields of one type that change places are noticed too.
+///
+/// Some types cannot be traced, for they refuse made-up values: then it is their name that
+/// counts.
+///
+/// ```
+/// use highwater_state::schema_of;
+/// #[derive(serde::Deserialize)]
+/// struct Sum { count: u64, total: u64 }
+/// mod later {
+///     #[derive(serde::Deserialize)]
+///     pub struct Sum { total: u64, count: u64 }
+/// }
+/// assert_eq!(schema_of::<Sum>(), schema_of::<Sum>());
+/// assert_ne!(schema_of::<Sum>(), schema_of::<later::Sum>());
+/// ```
+#[must_use]
+pub fn schema_of<T: DeserializeOwned>() -> u64 {
+    hash_bytes(schema_text::<T>().as_bytes())
+}
+
+/// Each pass over a type sees one more variant of each of its enums; no type should have more
+/// variants than this.
+const MOST_PASSES: usize = 512;
+
+fn schema_text<T: DeserializeOwned>() -> String {
+    let mut passes = 1;
+    while passes <= MOST_PASSES {
+        if let Ok(text) = trace::<T>(passes) {
+            return text;
+        }
+        passes *= 2;
+    }
+    untraced::<T>()
+}
+
+fn trace<T: DeserializeOwned>(passes: usize) -> Result<String, serde_reflection::Error> {
+    let mut tracer = Tracer::new(TracerConfig::default().is_human_readable(false));
+    let samples = Samples::new();
+    let mut format = tracer.trace_type_once::<T>(&samples)?.0;
+    for _ in 1..passes {
+        format = tracer.trace_type_once::<T>(&samples)?.0;
+    }
+    Ok(format!("{format:?} {:?}", tracer.registry()?))
+}
+
+fn untraced<T>() -> String {
+    format!("untraced {}", std::any::type_name::<T>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::num::NonZeroU8;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape counts")]
+    enum Shape {
+        Point,
+        Circle { radius: f64 },
+        Many(Vec<Shape>),
+    }
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its shape counts")]
+    struct Nested {
+        shape: Shape,
+        names: BTreeMap<String, Option<u16>>,
+    }
+
+    #[test]
+    fn shapes_are_told_apart() {
+        let all = [
+            schema_of::<u32>(),
+            schema_of::<i32>(),
+            schema_of::<(u32, u32)>(),
+            schema_of::<Vec<u32>>(),
+            schema_of::<String>(),
+            schema_of::<Nested>(),
+            schema_of::<Option<Nested>>(),
+        ];
+        for (index, a) in all.iter().enumerate() {
+            assert!(!all[..index].contains(a), "{index}");
+        }
+        assert!(schema_text::<Nested>().contains("radius"), "{}", schema_text::<Nested>());
+        assert!(schema_text::<NonZeroU8>().contains("NonZero"));
+    }
+}
