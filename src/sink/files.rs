@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_state::files::{AppendFile, Disk, Files as FileSystem};
+use highwater_state::planted::planted;
 use highwater_state::{decode_sealed, encode_sealed, hash_bytes};
 use serde::{Deserialize, Serialize};
 
@@ -186,7 +187,14 @@ impl FileWriter {
             Some(length) if length >= token.staged_len => {
                 let disk = &*self.files.disk;
                 let mut file = disk
-                    .open(&path, Some(token.staged_len))
+                    .open(
+                        &path,
+                        Some(if planted("sink-committed-twice") {
+                            length
+                        } else {
+                            token.staged_len
+                        }),
+                    )
                     .map_err(|e| failed("cut back", &path, e))?;
                 if length > token.staged_len {
                     // Else what was cut off could come back, in a file that is visible by then.
@@ -279,7 +287,9 @@ impl FileWriter {
         }
         let (from, to) = (self.staging_path(), self.files.dir.join(self.files.part(self.seq)));
         self.files.disk.rename(&from, &to).map_err(|e| failed("rename", &from, e))?;
-        self.sync_names()?;
+        if !planted("rename-not-synced") {
+            self.sync_names()?;
+        }
         self.start_next();
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use highwater_state::planted::planted;
 use highwater_state::{Changes, Commit, Store};
 
 use super::TickRecord;
@@ -65,6 +66,14 @@ impl Committer {
             job.record.sinks.insert(id.clone(), token);
         }
         let record = job.record.encode()?;
+        if planted("position-before-state") {
+            self.store.commit(Commit { record: record.clone(), changes: Vec::new() })?;
+        }
+        if planted("published-before-commit") {
+            for (id, writer) in &mut self.sinks {
+                guarded(id, || writer.publish())?;
+            }
+        }
         self.store.commit(Commit { record, changes: job.changes })?;
         self.committed.store(job.record.tick.0, Ordering::Release);
         // IMPORTANT: nothing becomes visible before the commit above has returned.

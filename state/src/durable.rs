@@ -13,6 +13,7 @@ use crate::files::Disk;
 use crate::files::Files;
 use crate::log::{Log, Recovered, recover};
 use crate::memtable::Memtable;
+use crate::planted::planted;
 use crate::store::{Found, Tail, Visit};
 use crate::{Commit, Error, KeyGroup, Store};
 
@@ -318,6 +319,11 @@ impl Store for DurableStore {
     fn maintain(&self, eager: bool) -> Result<bool, Error> {
         let _working = self.base_work.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(frozen) = self.freeze(eager)? else { return Ok(false) };
+        if planted("log-cut-early")
+            && let Some(log) = &mut *self.lock_log()
+        {
+            self.noting(log.cut(frozen.end().seq))?;
+        }
         self.noting(self.fill(&frozen))?;
         self.lock().frozen = None;
         // IMPORTANT: the log is cut only now that the base has synced what it held.

@@ -15,6 +15,8 @@ mod key;
 mod log;
 mod mem;
 mod memtable;
+#[doc(hidden)]
+pub mod planted;
 mod schema;
 pub mod snapshot;
 mod store;

@@ -17,6 +17,7 @@ pub(crate) use recover::{Recovered, recover};
 
 use crate::base::Position;
 use crate::files::{AppendFile, Files, write_whole};
+use crate::planted::planted;
 use crate::{Commit, Error, hash_bytes};
 
 const MAGIC: [u8; 8] = *b"HWLOG001";
@@ -101,7 +102,12 @@ impl Log {
             bytes.extend_from_slice(&buffer);
         }
         let name = head.name();
-        write_whole(&*files, dir, &name, &bytes).map_err(failed)?;
+        if planted("tail-not-rewritten") {
+            let mut file = files.open(&dir.join(&name), None).map_err(failed)?;
+            file.append(&bytes).map_err(failed)?;
+        } else {
+            write_whole(&*files, dir, &name, &bytes).map_err(failed)?;
+        }
         for old in files.list(dir).map_err(failed)?.keys().filter(|old| **old != name) {
             files.remove(&dir.join(old)).map_err(failed)?;
         }
@@ -117,7 +123,9 @@ impl Log {
     pub(crate) fn append(&mut self, commit: &Commit) -> Result<Position, Error> {
         let end = group::encode(self.end, self.incarnation, commit, &mut self.buffer);
         self.file.append(&self.buffer).map_err(|e| Error::io(&self.dir, &e))?;
-        self.file.sync().map_err(|e| Error::io(&self.dir, &e))?;
+        if !planted("commit-not-synced") {
+            self.file.sync().map_err(|e| Error::io(&self.dir, &e))?;
+        }
         self.end = end;
         // A large commit now and then should not hold its memory for ever.
         self.buffer.shrink_to(1 << 20);

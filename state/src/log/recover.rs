@@ -7,6 +7,7 @@ use super::group::{Group, decode, later_group};
 use super::{HEAD, Head, parse_name};
 use crate::base::Position;
 use crate::files::Files;
+use crate::planted::planted;
 use crate::{Commit, Error};
 
 /// What the log holds after the base.
@@ -109,7 +110,7 @@ impl Chain<'_> {
             let next = group.head.seq == end.seq + 1
                 && group.head.before == end.chain
                 && group.head.incarnation == self.incarnation;
-            if !next {
+            if !next && !planted("other-life-accepted") {
                 break;
             }
             end = group.position();

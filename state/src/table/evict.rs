@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::shard::{REFERENCED, STORED};
 use super::{Table, Value};
+use crate::planted::planted;
 
 impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Bytes held in memory: exactly for the tables, by an estimate from the encoded size for
@@ -27,7 +28,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// has been looked at twice (the clock algorithm). Only what the store holds can be
     /// forgotten: nothing while a commit is under way. Returns how many bytes were freed.
     pub fn evict(&mut self, bytes: usize) -> usize {
-        if !self.is_settled() {
+        if !self.is_settled() && !planted("evicted-before-stored") {
             return 0;
         }
         let mut freed = 0;
@@ -47,9 +48,11 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         for bucket in 0..shard.flags.len() {
             match shard.flags[bucket] {
                 // Changed since the last commit, or used since the hand came by.
-                flags if flags & !(STORED | REFERENCED) != 0 => {}
+                flags
+                    if flags & !(STORED | REFERENCED) != 0
+                        && !planted("dirty-lost-on-eviction") => {}
                 flags if flags & REFERENCED != 0 => shard.flags[bucket] &= !REFERENCED,
-                STORED => {
+                flags if flags == STORED || planted("dirty-lost-on-eviction") && flags != 0 => {
                     // Dropped: the store has it.
                     shard.remove(bucket);
                     shard.complete = false;

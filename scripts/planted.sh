@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Plants one bug after the other and runs the test that is to catch it: a test that cannot fail
+# shows nothing. The list stands in state/src/planted.rs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+features=(--features highwater/planted,highwater-state/planted)
+echo "planted: building"
+cargo test --quiet --release --workspace "${features[@]}" --tests --lib --no-run 2> /dev/null
+
+# What is to be run for the name of a catcher.
+catch() {
+    case "$1" in
+        *::*) timeout 120 cargo test --quiet --release --workspace "${features[@]}" --lib "$1" ;;
+        *) timeout 120 cargo test --quiet --release --workspace "${features[@]}" --test "$1" ;;
+    esac > /dev/null 2>&1
+}
+
+list=$(sed -n 's/^    ("\([a-z-]*\)", "\([a-z_:]*\)"),$/\1 \2/p' state/src/planted.rs)
+for catcher in $(cut -d' ' -f2 <<< "$list" | sort -u); do
+    if ! catch "$catcher"; then
+        echo "planted: $catcher fails without a planted bug" >&2
+        exit 1
+    fi
+done
+caught=0
+missed=0
+while read -r bug catcher; do
+    if PLANTED=$bug catch "$catcher"; then
+        echo "planted: $bug was NOT caught by $catcher"
+        missed=$((missed + 1))
+    else
+        echo "planted: $bug: caught by $catcher"
+        caught=$((caught + 1))
+    fi
+done <<< "$list"
+echo "planted: $caught caught, $missed missed"
+[ "$missed" -eq 0 ]

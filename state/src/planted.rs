@@ -1,0 +1,44 @@
+//! Bugs put in on purpose, to see that the tests see them. They are there only in a build with
+//! the feature `planted`, one at a time, by the environment variable `PLANTED`.
+
+/// Every planted bug, with the test that catches it.
+pub const PLANTED: &[(&str, &str)] = &[
+    ("log-cut-early", "crash"),
+    ("commit-not-synced", "crash"),
+    ("tail-not-rewritten", "crash"),
+    ("torn-tail-accepted", "log::tests"),
+    ("other-life-accepted", "log::tests"),
+    ("dirty-lost-on-eviction", "table::tests"),
+    ("evicted-before-stored", "table::tests"),
+    ("tombstone-dropped-early", "table::tests"),
+    ("copy-on-write-skipped", "table::tests"),
+    ("snapshot-file-by-name", "snapshots"),
+    ("base-ahead-of-manifest", "snapshots"),
+    ("lost-timer-on-restore", "crash"),
+    ("watermark-not-restored", "crash"),
+    ("position-before-state", "crash"),
+    ("published-before-commit", "crash"),
+    ("sink-committed-twice", "sink::files"),
+    ("rename-not-synced", "sink::files"),
+    ("ttl-by-wall-clock", "ttl"),
+    ("fragments-overwrite", "rescale"),
+    ("error-swallowed", "panics"),
+    ("stop-flushes-windows", "rescale"),
+    ("schema-ignored", "evolution"),
+];
+
+/// Whether this bug is planted in this run.
+#[cfg(feature = "planted")]
+#[must_use]
+pub fn planted(name: &str) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    CHOSEN.get_or_init(|| std::env::var("PLANTED").ok()).as_deref() == Some(name)
+}
+
+/// Whether this bug is planted in this run: never in this build.
+#[cfg(not(feature = "planted"))]
+#[must_use]
+#[inline(always)]
+pub const fn planted(_: &str) -> bool {
+    false
+}

@@ -1,0 +1,167 @@
+//! Snapshots hold one commit exactly, say what they hold, and are refused when damaged.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use highwater_state::base::FileBase;
+use highwater_state::fault::{Fault, SimDisk, Survival};
+use highwater_state::files::Files;
+use highwater_state::{Changes, Commit, DurableStore, Error, KEY_GROUPS, Store, snapshot};
+
+const STATE: &str = "state";
+
+fn open(disk: &SimDisk, dir: &str) -> Result<DurableStore, Error> {
+    let files = Arc::new(disk.clone());
+    let base = FileBase::open(files.clone(), &Path::new(dir).join("base"))?;
+    DurableStore::open(files, Path::new(dir), Box::new(base), 2_000)
+}
+
+fn commit(store: &DurableStore, number: u64) -> Result<(), Error> {
+    let mut changes = Changes::new("op".into());
+    for key in number * 3..number * 3 + 6 {
+        let (key, value) = ((key % 40).to_le_bytes(), number.to_le_bytes());
+        let put = |bytes: &mut Vec<u8>, from: &[u8]| {
+            bytes.extend_from_slice(from);
+            Ok(())
+        };
+        changes.put((key[0] % 7).into(), |b| put(b, &key), |b| put(b, &value))?;
+    }
+    store.commit(Commit { record: number.to_le_bytes().to_vec(), changes: vec![changes] })
+}
+
+type Content = (u64, BTreeMap<Vec<u8>, Vec<u8>>);
+
+fn content(store: &DurableStore) -> Content {
+    let mut entries = BTreeMap::new();
+    let visit = &mut |_, key: &[u8], value: &[u8]| {
+        entries.insert(key.to_vec(), value.to_vec());
+        Ok(())
+    };
+    store.scan("op", 0..KEY_GROUPS, &[], visit).unwrap();
+    let record = store.record().unwrap().map_or(0, |r| u64::from_le_bytes(r.try_into().unwrap()));
+    (record, entries)
+}
+
+/// Commits and snapshots, with what each snapshot should hold.
+fn run(disk: &SimDisk) -> Result<Vec<Content>, Error> {
+    let store = open(disk, STATE)?;
+    let mut taken = Vec::new();
+    for number in 1..=30 {
+        commit(&store, number)?;
+        if number % 4 == 0 {
+            store.maintain(number % 8 == 0)?;
+        }
+        if number % 7 == 0 {
+            snapshot::take(&store, 3)?;
+            taken.push(content(&store));
+        }
+    }
+    Ok(taken)
+}
+
+/// What a snapshot holds, once it is restored.
+fn restored(disk: &SimDisk, path: &Path) -> Result<Content, Error> {
+    let disk = disk.copy();
+    let manifest = snapshot::restore(&disk, path, Path::new("restored"))?;
+    let store = open(&disk, "restored")?;
+    let content = content(&store);
+    assert_eq!(manifest.record, content.0.to_le_bytes(), "{}", path.display());
+    assert_eq!(manifest.commit, content.0);
+    // It goes on from there.
+    commit(&store, content.0 + 1).unwrap();
+    Ok(content)
+}
+
+#[test]
+fn each_snapshot_holds_its_commit_and_the_last_three_are_kept() {
+    let disk = SimDisk::new();
+    let taken = run(&disk).unwrap();
+    let listed = snapshot::list(&disk, Path::new(STATE)).unwrap();
+    assert_eq!(listed.iter().map(|(generation, _)| *generation).collect::<Vec<_>>(), [2, 3, 4]);
+    for ((_, path), expected) in listed.iter().zip(&taken[1..]) {
+        assert_eq!(restored(&disk, path).unwrap(), *expected);
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_the_one_before_taken() {
+    let disk = SimDisk::new();
+    let taken = run(&disk).unwrap();
+    let listed = snapshot::list(&disk, Path::new(STATE)).unwrap();
+    let (_, last) = listed.last().unwrap();
+    let files: Vec<_> = disk.contents().into_keys().filter(|p| p.starts_with(last)).collect();
+    assert!(files.len() >= 3);
+    for path in &files {
+        for at in 0..disk.contents()[path].len() {
+            let damaged = disk.copy();
+            damaged.damage(path, |bytes| bytes[at] ^= 1 << (at % 8));
+            let error = snapshot::verify(&damaged, last).unwrap_err().to_string();
+            assert!(error.contains("damaged") || error.contains("manifest"), "{error}");
+            if at % 40 == 0 {
+                let files: Arc<dyn Files> = Arc::new(damaged.clone());
+                let into = Path::new("restored");
+                let (_, passed_over) =
+                    snapshot::restore_latest(&files, Path::new(STATE), into).unwrap();
+                assert_eq!(passed_over.len(), 1);
+                assert_eq!(content(&open(&damaged, "restored").unwrap()), taken[2]);
+            }
+        }
+        let damaged = disk.copy();
+        damaged.remove(path).unwrap();
+        assert!(snapshot::verify(&damaged, last).is_err());
+    }
+    let foreign = disk.copy();
+    foreign.open(&last.join("base/other"), None).unwrap().append(b"x").unwrap();
+    assert!(snapshot::verify(&foreign, last).unwrap_err().to_string().contains("not part of it"));
+}
+
+#[test]
+fn a_crash_at_any_operation_leaves_only_whole_snapshots() {
+    let disk = SimDisk::new();
+    run(&disk).unwrap();
+    let operations = disk.operations().len();
+    for at in (0..operations).step_by(3) {
+        let fault = [Fault::CrashBefore, Fault::CrashTorn, Fault::CrashAfter][at % 3];
+        let disk = SimDisk::new();
+        disk.fault_at(at, fault);
+        let _ = run(&disk);
+        for survival in [Survival::Synced, Survival::Some(3)] {
+            let disk = disk.copy();
+            disk.restart(survival);
+            for (_, path) in snapshot::list(&disk, Path::new(STATE)).unwrap() {
+                let (record, entries) = restored(&disk, &path).unwrap();
+                assert!(record % 7 == 0 && !entries.is_empty());
+            }
+            let store = open(&disk, STATE).unwrap();
+            snapshot::take(&store, 2).unwrap();
+            assert!(snapshot::list(&disk, Path::new(STATE)).unwrap().len() <= 2);
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_real_snapshot_is_a_state_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let store = DurableStore::open_dir(&state, 4_000, 8 << 20).unwrap();
+    for number in 1..=50 {
+        commit(&store, number).unwrap();
+        if number % 20 == 0 {
+            store.maintain(true).unwrap();
+        }
+    }
+    let expected = content(&store);
+    let (path, manifest) = snapshot::take(&store, 2).unwrap();
+    assert_eq!(manifest.commit, 50);
+    commit(&store, 51).unwrap();
+    // As one tree, elsewhere.
+    let moved = dir.path().join("moved");
+    std::fs::rename(&path, &moved).unwrap();
+    assert_eq!(content(&DurableStore::open_dir_read_only(&moved).unwrap()), expected);
+    let disk = highwater_state::files::Disk;
+    let again = dir.path().join("again");
+    snapshot::restore(&disk, &moved, &again).unwrap();
+    assert!(snapshot::restore(&disk, &moved, &again).is_err(), "it is not empty any more");
+    assert_eq!(content(&DurableStore::open_dir(&again, 4_000, 8 << 20).unwrap()), expected);
+}
