@@ -28,6 +28,7 @@ mod updates;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -61,6 +62,11 @@ impl Bench {
     /// A new place below the directory of the run.
     fn place(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The directory of the store of that many keys; the parts share it, for filling takes long.
+    fn store_of(&self, keys: u64) -> PathBuf {
+        self.place(&format!("store-{keys}"))
     }
 
     fn largest(&self) -> u64 {
@@ -159,15 +165,18 @@ fn run() -> Result<()> {
     let all: [(&str, fn(&mut Bench) -> Result<()>); 7] = [
         ("memory", memory::run),
         ("updates", updates::run),
-        ("commits", commits::run),
         ("raw", base::raw),
         ("sustained", base::sustained),
         ("recovery", recovery::run),
         ("spill", spill::run),
+        ("commits", commits::run),
     ];
     for (name, part) in all {
         if wanted(name) {
+            let started = Instant::now();
             part(&mut bench)?;
+            let seconds = started.elapsed().as_secs_f64();
+            println!("  ({name}: {seconds:.0} s, load of the machine {})", disk::load());
         }
     }
     println!("\ngoals");

@@ -92,7 +92,7 @@ pub(crate) fn raw(bench: &mut Bench) -> Result<()> {
 
 /// Commits as fast as the tail's limit lets them, while a thread fills the base.
 pub(crate) fn sustained(bench: &mut Bench) -> Result<()> {
-    let (keys, dir) = (bench.largest(), bench.place("sustained"));
+    let (keys, dir) = (bench.largest(), bench.store_of(bench.largest()));
     let store = Arc::new(filled_store(&dir, (TAIL_LIMIT, BASE_MEMORY), keys, &0u64)?);
     let (warm, time) = (Duration::from_secs(5), Duration::from_secs(15));
     let deadline = Instant::now() + warm + time;
@@ -133,6 +133,5 @@ pub(crate) fn sustained(bench: &mut Bench) -> Result<()> {
         bench.sustained * mb(bytes),
         if began.is_none() { "; the tail never filled" } else { "" },
     );
-    drop(store);
-    Ok(std::fs::remove_dir_all(dir)?)
+    Ok(())
 }

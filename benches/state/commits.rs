@@ -199,10 +199,10 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     println!("\nupdates while commits go to disk, u64 -> u64, tail limit {} MiB", TAIL_LIMIT >> 20);
     println!("  updates, cost, commits with median, p99 and max (whole: from the capture on)");
     for keys in bench.sizes.clone() {
-        let (rounds, seconds) = if keys > 1_000_000 { (3, 4) } else { (5, 2) };
+        let (rounds, seconds) = if keys > 1_000_000 { (2, 4) } else { (5, 2) };
         println!("  {} keys, {rounds} rounds of {seconds} s", short(keys));
         let time = Duration::from_secs(seconds);
-        let dir = bench.place("commits");
+        let dir = bench.store_of(keys);
         let store: Arc<DurableStore> =
             Arc::new(filled_store(&dir, (TAIL_LIMIT, BASE_MEMORY), keys, &0u64)?);
         let mut table = Table::cold(Vec::new());
@@ -227,8 +227,6 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
             rounds.print(&format!("{every} ms"), total);
         }
         goals(bench, keys, &all[2], &all[0]);
-        drop(store);
-        std::fs::remove_dir_all(dir)?;
     }
     Ok(())
 }

@@ -40,5 +40,12 @@ pub(crate) fn controls(bench: &Bench) -> Result<()> {
     );
     let cores = std::thread::available_parallelism()?;
     println!("  cores                         {cores:>8}");
+    println!("  load of the machine before    {:>8}", load());
     Ok(())
+}
+
+/// How many threads wanted to run over the last minute, ours and others'.
+pub(crate) fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }

@@ -33,7 +33,7 @@ pub(crate) fn changes<V: Serialize>(
     Ok(changes)
 }
 
-/// A store in `dir` whose base holds `keys` keys with this value.
+/// A store in `dir` whose base holds `keys` keys with this value; filled if it is new.
 pub(crate) fn filled_store<V: Serialize>(
     dir: &Path,
     (tail, memory): (u64, u64),
@@ -42,6 +42,9 @@ pub(crate) fn filled_store<V: Serialize>(
 ) -> Result<DurableStore> {
     const STEP: u64 = 500_000;
     let store = DurableStore::open_dir(dir, tail, memory)?;
+    if store.record()?.is_some() {
+        return Ok(store);
+    }
     for first in (0..keys).step_by(STEP as usize) {
         let changes = vec![changes(first..keys.min(first + STEP), value)?];
         store.commit(Commit { record: b"record".to_vec(), changes })?;

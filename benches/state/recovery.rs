@@ -108,7 +108,7 @@ fn recoveries(dir: &str, keys: &str) -> Result<[f64; 4]> {
 }
 
 pub(crate) fn run(bench: &mut Bench) -> Result<()> {
-    let (keys, place) = (bench.largest(), bench.place("recovery"));
+    let (keys, place) = (bench.largest(), bench.store_of(bench.largest()));
     let rate = if bench.sustained > 0.0 { bench.sustained } else { 200_000.0 };
     let (count, dir) = (keys.to_string(), place.to_str().ok_or("a path that is no text")?);
     let (writer, mut numbers) = child(&["write", dir, &count, &rate.to_string()])?;
@@ -131,5 +131,5 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         let goal = format!("first result at {} keys within {GOAL} s: {name}", short(keys));
         bench.goal(goal, format!("{all:.3} s"), all <= GOAL);
     }
-    Ok(std::fs::remove_dir_all(&place)?)
+    Ok(())
 }
