@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(feature = "rocksdb")]
@@ -36,6 +37,8 @@ pub struct DurableStore {
     log: Mutex<Option<Log>>,
     /// Never held while anything is written.
     state: Mutex<State>,
+    /// The state's tail, for those who must not wait while a large commit is indexed.
+    tail: AtomicU64,
 }
 
 struct State {
@@ -102,8 +105,9 @@ impl DurableStore {
         let tail: Vec<_> = commits.into_iter().map(|(_, commit)| commit).collect();
         let (log, positions) = Log::start(files, &log_dir, incarnation + 1, position, &tail)?;
         let state = State::new(record, positions.into_iter().zip(tail));
+        let tail = AtomicU64::new(state.tail_bytes());
         let (dir, state, log) = (dir.to_owned(), Mutex::new(state), Mutex::new(Some(log)));
-        Ok(DurableStore { dir, base, log_tail_limit, log, state })
+        Ok(DurableStore { dir, base, log_tail_limit, log, state, tail })
     }
 
     /// Opens the store to read its last commit, beside a process that may be writing.
@@ -117,8 +121,10 @@ impl DurableStore {
     ) -> Result<Self, Error> {
         let (position, record) = base.position()?;
         let Recovered { commits, .. } = recover(files, &dir.join("log"), position)?;
-        let (state, log) = (Mutex::new(State::new(record, commits)), Mutex::new(None));
-        Ok(DurableStore { dir: dir.to_owned(), base, log_tail_limit: u64::MAX, log, state })
+        let state = State::new(record, commits);
+        let tail = AtomicU64::new(state.tail_bytes());
+        let (dir, state, log) = (dir.to_owned(), Mutex::new(state), Mutex::new(None));
+        Ok(DurableStore { dir, base, log_tail_limit: u64::MAX, log, state, tail })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,8 +145,8 @@ impl DurableStore {
         result
     }
 
-    fn is_full(&self, state: &State) -> bool {
-        state.tail_bytes() >= self.log_tail_limit
+    fn note_tail(&self, state: &State) {
+        self.tail.store(state.tail_bytes(), Ordering::Release);
     }
 
     /// Takes the commits that are to move, and begins a new segment for those that come.
@@ -240,6 +246,7 @@ impl Store for DurableStore {
         let mut state = self.lock();
         state.record = Some(commit.record.clone());
         state.current.push(position, Arc::new(commit));
+        self.note_tail(&state);
         Ok(())
     }
 
@@ -297,14 +304,17 @@ impl Store for DurableStore {
     }
 
     fn tail(&self) -> Tail {
-        let state = self.lock();
-        Tail { bytes: state.tail_bytes(), full: self.is_full(&state) }
+        let bytes = self.tail.load(Ordering::Acquire);
+        Tail { bytes, full: bytes >= self.log_tail_limit }
     }
 
     fn maintain(&self, eager: bool) -> Result<bool, Error> {
         let Some(frozen) = self.freeze(eager)? else { return Ok(false) };
         self.noting(self.fill(&frozen))?;
-        self.lock().frozen = None;
+        let mut state = self.lock();
+        state.frozen = None;
+        self.note_tail(&state);
+        drop(state);
         // IMPORTANT: the log is cut only now that the base has synced what it held.
         if let Some(log) = &mut *self.lock_log() {
             self.noting(log.cut(frozen.end().seq))?;
