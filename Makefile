@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/highwater/target
 CARGO = cargo
 BUILD = --release --workspace
 
-.PHONY: demo test lint bench fuzz doc setup
+.PHONY: demo test lint bench bench-state fuzz doc setup
 
 setup:
 	@./scripts/setup.sh
@@ -24,6 +24,9 @@ lint: setup
 
 bench: setup
 	$(CARGO) bench --workspace --benches
+
+bench-state: setup
+	$(CARGO) bench --workspace --bench state
 
 doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(BUILD) --no-deps

@@ -1,6 +1,6 @@
 //! The only file that knows bincode: values and sealed records.
 //!
-//! bincode 2.0.1 is its last working release; it stays behind these four functions.
+//! bincode 2.0.1 is its last working release; it stays behind these functions.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::Error;
 
 /// Fixed-width little-endian integers: a canonical encoding, fit for keys.
+#[inline]
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_fixed_int_encoding()
 }
@@ -22,6 +23,13 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Res
     bincode::serde::encode_into_std_write(value, bytes, config())
         .map(|_| ())
         .map_err(|e| Error::Encode(e.to_string()))
+}
+
+/// Writes the encoding of `value` to the start of `bytes` and returns its length, if it has room
+/// there and the type's own `Serialize` does not fail.
+#[inline]
+pub(crate) fn encode_small<T: Serialize + ?Sized>(value: &T, bytes: &mut [u8]) -> Option<usize> {
+    bincode::serde::encode_into_slice(value, bytes, config()).ok()
 }
 
 /// Decodes a value that fills `bytes` exactly. No length inside can make it allocate much more

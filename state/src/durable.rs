@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(feature = "rocksdb")]
@@ -40,6 +41,8 @@ pub struct DurableStore {
     state: Mutex<State>,
     /// Held by whoever works on the base: it fills, or is copied.
     base_work: Mutex<()>,
+    /// The state's tail, for those who must not wait while a large commit is indexed.
+    tail: AtomicU64,
 }
 
 struct State {
@@ -107,9 +110,10 @@ impl DurableStore {
         let (log, positions) =
             Log::start(files.clone(), &log_dir, incarnation + 1, position, &tail)?;
         let state = State::new(record, positions.into_iter().zip(tail));
+        let tail = AtomicU64::new(state.tail_bytes());
         let (dir, state, log) = (dir.to_owned(), Mutex::new(state), Mutex::new(Some(log)));
         let base_work = Mutex::new(());
-        Ok(DurableStore { files, dir, base, log_tail_limit, log, state, base_work })
+        Ok(DurableStore { files, dir, base, log_tail_limit, log, state, tail, base_work })
     }
 
     /// Opens the store to read its last commit, beside a process that may be writing.
@@ -123,9 +127,11 @@ impl DurableStore {
     ) -> Result<Self, Error> {
         let (position, record) = base.position()?;
         let Recovered { commits, .. } = recover(&*files, &dir.join("log"), position)?;
-        let (state, log) = (Mutex::new(State::new(record, commits)), Mutex::new(None));
+        let state = State::new(record, commits);
+        let tail = AtomicU64::new(state.tail_bytes());
+        let (state, log) = (Mutex::new(state), Mutex::new(None));
         let (dir, log_tail_limit, base_work) = (dir.to_owned(), u64::MAX, Mutex::new(()));
-        Ok(DurableStore { files, dir, base, log_tail_limit, log, state, base_work })
+        Ok(DurableStore { files, dir, base, log_tail_limit, log, state, tail, base_work })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -146,8 +152,8 @@ impl DurableStore {
         result
     }
 
-    fn is_full(&self, state: &State) -> bool {
-        state.tail_bytes() >= self.log_tail_limit
+    fn note_tail(&self, state: &State) {
+        self.tail.store(state.tail_bytes(), Ordering::Release);
     }
 
     /// Takes the commits that are to move, and begins a new segment for those that come.
@@ -255,6 +261,7 @@ impl Store for DurableStore {
         let mut state = self.lock();
         state.record = Some(commit.record.clone());
         state.current.push(position, Arc::new(commit));
+        self.note_tail(&state);
         Ok(())
     }
 
@@ -312,8 +319,8 @@ impl Store for DurableStore {
     }
 
     fn tail(&self) -> Tail {
-        let state = self.lock();
-        Tail { bytes: state.tail_bytes(), full: self.is_full(&state) }
+        let bytes = self.tail.load(Ordering::Acquire);
+        Tail { bytes, full: bytes >= self.log_tail_limit }
     }
 
     fn maintain(&self, eager: bool) -> Result<bool, Error> {
@@ -325,7 +332,10 @@ impl Store for DurableStore {
             self.noting(log.cut(frozen.end().seq))?;
         }
         self.noting(self.fill(&frozen))?;
-        self.lock().frozen = None;
+        let mut state = self.lock();
+        state.frozen = None;
+        self.note_tail(&state);
+        drop(state);
         // IMPORTANT: the log is cut only now that the base has synced what it held.
         if let Some(log) = &mut *self.lock_log() {
             self.noting(log.cut(frozen.end().seq))?;

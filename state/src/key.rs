@@ -18,6 +18,9 @@ pub const KEY_GROUPS: u16 = 1024;
 /// A key group, below [`KEY_GROUPS`].
 pub type KeyGroup = u16;
 
+/// Keys that take no more bytes are encoded on the stack.
+const SMALL: usize = 64;
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -33,6 +36,15 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
 /// what was encoded up to the failure; storing it reports the failure.
 #[inline]
 pub fn hash_key<K: Serialize + ?Sized>(key: &K) -> u64 {
+    let mut small = [0; SMALL];
+    match codec::encode_small(key, &mut small) {
+        Some(length) => xxh3_64(&small[..length]),
+        None => hash_large(key),
+    }
+}
+
+#[cold]
+fn hash_large<K: Serialize + ?Sized>(key: &K) -> u64 {
     BUFFER.with_borrow_mut(|buffer| {
         buffer.clear();
         let _ = codec::encode_into(key, buffer);

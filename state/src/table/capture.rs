@@ -10,7 +10,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::shard::{STORED, pending};
 use super::{Slot, Table, Value};
 use crate::changes::Changes;
 use crate::{Error, encode_into, group_of, hash_key};
@@ -21,83 +20,26 @@ pub(super) struct Capture {
     changes: Changes,
 }
 
-impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
-    /// Begins to write out what changed since the last capture. The commit of that one must
-    /// have been [`committed`](Self::committed).
-    pub fn begin_capture(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
-        let mut changes = Changes::new(Arc::from(""));
-        self.settled = self.tombstones.is_empty();
-        self.burying = std::mem::take(&mut self.tombstones);
-        // Deletions come before puts: a key that died and was born again stays.
-        for (group, key) in self.burying.iter() {
-            let deleted = changes.delete(*group, |bytes| {
-                bytes.extend_from_slice(key);
-                Ok(())
-            });
-            if let Err(error) = deleted {
-                self.failed = Some(error);
-            }
-        }
-        self.capture = Some(Capture { next_shard: 0, changes });
+/// What a table needs to write entries out.
+pub(super) struct Out {
+    /// What stored keys begin with.
+    pub(super) prefix: Vec<u8>,
+    pub(super) capture: Option<Capture>,
+    /// Encoded bytes and entries seen, for an estimate of what keys and values hold outside.
+    pub(super) encoded: (u64, u64),
+    /// An error of encoding, reported by the capture.
+    pub(super) failed: Option<Error>,
+}
+
+impl Out {
+    pub(super) fn new(prefix: Vec<u8>) -> Self {
+        Out { prefix, capture: None, encoded: (0, 0), failed: None }
     }
 
-    /// Writes about `budget` more entries out, counting it down, and says whether that was all;
-    /// then the changes are in `into`.
-    ///
-    /// # Errors
-    /// Where a key or value cannot be encoded.
-    pub fn capture(
-        &mut self,
-        operator: &Arc<str>,
-        budget: &mut usize,
-        into: &mut Vec<Changes>,
-    ) -> Result<bool, Error> {
-        while let Some(index) = self.capture.as_ref().map(|capture| capture.next_shard) {
-            if index == self.shards.len() {
-                break;
-            }
-            if *budget == 0 {
-                return Ok(false);
-            }
-            for bucket in self.shards[index].pending(self.epoch) {
-                self.save(index, bucket);
-                *budget = budget.saturating_sub(1);
-            }
-            self.shards[index].written(self.epoch);
-            if let Some(capture) = &mut self.capture {
-                capture.next_shard += 1;
-            }
-        }
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        if let Some(capture) = self.capture.take()
-            && !capture.changes.is_empty()
-        {
-            self.settled = false;
-            into.push(capture.changes.of(operator.clone()));
-        }
-        Ok(true)
-    }
-
-    /// The commit of the last capture is durable.
-    pub fn committed(&mut self) {
-        self.burying.clear();
-        self.settled = true;
-    }
-
-    /// Whether everything that was captured is durable.
-    pub(super) fn is_settled(&self) -> bool {
-        self.settled && self.capture.is_none()
-    }
-
-    /// Writes a pending entry out.
-    #[cold]
-    pub(super) fn save(&mut self, index: usize, bucket: usize) {
-        let shard = &mut self.shards[index];
-        shard.flags[bucket] = shard.flags[bucket] & !pending(self.epoch) | STORED;
-        let Slot { key, value } = shard.slot(bucket);
+    /// Writes an entry out, if there is a capture.
+    #[inline(never)]
+    pub(super) fn save<K: Serialize, V: Value>(&mut self, slot: &Slot<K, V>) {
+        let Slot { key, value } = slot;
         let Some(capture) = &mut self.capture else { return };
         let before = capture.changes.size();
         let put = capture.changes.put(
@@ -115,5 +57,84 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if let Err(error) = put {
             self.failed = Some(error);
         }
+    }
+}
+
+impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
+    /// Begins to write out what changed since the last capture. The commit of that one must
+    /// have been [`committed`](Self::committed).
+    pub fn begin_capture(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        let mut changes = Changes::new(Arc::from(""));
+        self.settled = self.tombstones.is_empty();
+        self.burying = std::mem::take(&mut self.tombstones);
+        // Deletions come before puts: a key that died and was born again stays.
+        for (group, key) in self.burying.iter() {
+            let deleted = changes.delete(*group, |bytes| {
+                bytes.extend_from_slice(key);
+                Ok(())
+            });
+            if let Err(error) = deleted {
+                self.out.failed = Some(error);
+            }
+        }
+        self.out.capture = Some(Capture { next_shard: 0, changes });
+    }
+
+    /// Writes about `budget` more entries out, counting it down, and says whether that was all;
+    /// then the changes are in `into`.
+    ///
+    /// # Errors
+    /// Where a key or value cannot be encoded.
+    pub fn capture(
+        &mut self,
+        operator: &Arc<str>,
+        budget: &mut usize,
+        into: &mut Vec<Changes>,
+    ) -> Result<bool, Error> {
+        while let Some(index) = self.out.capture.as_ref().map(|capture| capture.next_shard) {
+            if index == self.shards.len() {
+                break;
+            }
+            if *budget == 0 {
+                return Ok(false);
+            }
+            for bucket in self.shards[index].pending(self.epoch) {
+                self.save(index, bucket);
+                *budget = budget.saturating_sub(1);
+            }
+            self.shards[index].written(self.epoch);
+            if let Some(capture) = &mut self.out.capture {
+                capture.next_shard += 1;
+            }
+        }
+        if let Some(error) = self.out.failed.take() {
+            return Err(error);
+        }
+        if let Some(capture) = self.out.capture.take()
+            && !capture.changes.is_empty()
+        {
+            self.settled = false;
+            into.push(capture.changes.of(operator.clone()));
+        }
+        Ok(true)
+    }
+
+    /// The commit of the last capture is durable.
+    pub fn committed(&mut self) {
+        self.burying.clear();
+        self.settled = true;
+    }
+
+    /// Whether everything that was captured is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled && self.out.capture.is_none()
+    }
+
+    /// Writes a pending entry out.
+    pub(super) fn save(&mut self, index: usize, bucket: usize) {
+        let shard = &mut self.shards[index];
+        shard.settle(bucket, self.epoch);
+        self.out.save(shard.slot(bucket));
     }
 }

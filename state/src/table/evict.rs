@@ -20,7 +20,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Bytes that an entry's key and value point to, as far as their encoding tells.
     fn outside(&self) -> usize {
         let any = std::mem::needs_drop::<K>() || std::mem::needs_drop::<V>();
-        let average = self.encoded.0.checked_div(self.encoded.1).unwrap_or(0);
+        let average = self.out.encoded.0.checked_div(self.out.encoded.1).unwrap_or(0);
         if any { average as usize } else { 0 }
     }
 

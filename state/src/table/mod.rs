@@ -13,15 +13,15 @@ mod tombs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::capture::Capture;
+use self::capture::Out;
 use self::shard::{REFERENCED, STORED, Shard};
 use self::tombs::Tombs;
 use crate::planted::planted;
 use crate::{Error, KEY_GROUPS, KeyGroup, Store, encode_into, group_of, hash_key};
 
 /// From this many entries on, each key group has a table of its own, so that growing, writing
-/// out and forgetting go in small steps.
-const SPLIT_AT: usize = 1 << 14;
+/// out and forgetting go in small steps. It is what 2^14 buckets hold: where a table would grow.
+const SPLIT_AT: usize = (1 << 14) / 8 * 7;
 
 /// What a table can hold: values that know how they are stored.
 pub trait Value: Sized {
@@ -58,8 +58,6 @@ impl<T: Serialize> Value for T {
 /// # Ok::<(), highwater_state::Error>(())
 /// ```
 pub struct Table<K, V> {
-    /// What stored keys begin with.
-    prefix: Vec<u8>,
     /// One, or one per key group.
     shards: Vec<Shard<K, V>>,
     /// All shards are complete.
@@ -69,7 +67,7 @@ pub struct Table<K, V> {
     net: i64,
     /// Counts captures; its lowest bit says which flag means "changed since the last one".
     epoch: u8,
-    capture: Option<Capture>,
+    out: Out,
     /// Stored keys to be deleted by the next commit.
     tombstones: Tombs,
     /// Stored keys that a commit under way deletes.
@@ -78,17 +76,14 @@ pub struct Table<K, V> {
     settled: bool,
     /// Where the search for entries to forget goes on.
     hand: usize,
-    /// Encoded bytes and entries seen, for an estimate of what keys and values hold outside.
-    encoded: (u64, u64),
-    /// An error of encoding, reported by the capture.
-    failed: Option<Error>,
 }
 
-/// The hash as the tables inside use it: its upper bits have already chosen the shard, and those
-/// are the ones that hashbrown compares first.
+/// The hash as the tables inside use it: its upper ten bits have already chosen the shard.
+/// hashbrown compares the upper seven first, and the lowest choose where it begins to look: so
+/// neither may be the same throughout a shard.
 #[inline]
 fn inner(hash: u64) -> u64 {
-    hash.rotate_left(10)
+    hash ^ (hash << 10)
 }
 
 impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
@@ -96,19 +91,16 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[must_use]
     pub fn new(prefix: Vec<u8>) -> Self {
         Table {
-            prefix,
             shards: vec![Shard::new(true)],
             len: 0,
             net: 0,
             epoch: 0,
-            capture: None,
+            out: Out::new(prefix),
             complete: true,
             tombstones: Tombs::default(),
             burying: Tombs::default(),
             settled: true,
             hand: 0,
-            encoded: (0, 0),
-            failed: None,
         }
     }
 
@@ -139,7 +131,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Whether nothing is left of the table, in memory or for a commit.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.len == 0 && self.capture.is_none() && self.tombstones.is_empty()
+        self.len == 0 && self.out.capture.is_none() && self.tombstones.is_empty()
     }
 
     /// Whether every entry that the store holds is in memory.
@@ -153,28 +145,41 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if self.shards.len() == 1 { 0 } else { usize::from(group_of(hash)) }
     }
 
-    #[inline]
-    fn dirty(&self) -> u8 {
-        shard::dirty(self.epoch)
-    }
-
     /// The value of a key, made by `init` if it is not in memory, and marked as changed. Where
     /// the table is not [complete](Self::is_complete), what the store holds of the key must have
     /// been [read back](Self::read_back) before, or is replaced.
     #[inline]
     pub fn update(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let (index, dirty) = (self.index(hash), self.dirty());
-        let found = self.shards[index].find(inner(hash), key);
-        let bucket = match found {
-            Some(bucket) => bucket,
-            None => self.insert(hash, Slot { key: key.clone(), value: init() }),
+        let mut index = self.index(hash);
+        if self.shards[index].is_full() {
+            // Before the search, so that what it finds can be returned without another.
+            self.make_room(hash);
+            index = self.index(hash);
+        }
+        let Self { shards, out, len, net, epoch, .. } = self;
+        let make = || {
+            let slot = Slot { key: key.clone(), value: init() };
+            (*len, *net) = (*len + 1, *net + 1);
+            slot
         };
-        // Inserting may have split the table.
+        shards[index].update(inner(hash), key, *epoch, make, |slot| out.save(slot))
+    }
+
+    /// Makes room for an entry, which may split the table.
+    fn make_room(&mut self, hash: u64) {
+        if self.len >= SPLIT_AT && self.shards.len() == 1 {
+            self.split();
+        }
         let index = self.index(hash);
-        if self.shards[index].is_pending(bucket, self.epoch) && !planted("copy-on-write-skipped") {
+        self.shards[index].make_room();
+    }
+
+    /// What is to be done before the value in a bucket changes.
+    fn mark(&mut self, index: usize, bucket: usize) {
+        if self.shards[index].is_pending(bucket, self.epoch) {
             self.save(index, bucket);
         }
-        self.shards[index].touch(bucket, dirty)
+        self.shards[index].mark(bucket, self.epoch);
     }
 
     /// The value of a key in memory.
@@ -186,12 +191,10 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// The value of a key in memory, marked as changed.
     pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
-        let (index, dirty) = (self.index(hash), self.dirty());
+        let index = self.index(hash);
         let bucket = self.shards[index].find(inner(hash), key)?;
-        if self.shards[index].is_pending(bucket, self.epoch) {
-            self.save(index, bucket);
-        }
-        Some(self.shards[index].touch(bucket, dirty))
+        self.mark(index, bucket);
+        Some(self.shards[index].value_mut(bucket))
     }
 
     /// Puts an entry that the store holds into memory, unless it is there.
@@ -213,9 +216,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     fn insert(&mut self, hash: u64, slot: Slot<K, V>) -> usize {
-        if self.len >= SPLIT_AT && self.shards.len() == 1 {
-            self.split();
-        }
+        self.make_room(hash);
         self.len += 1;
         self.net += 1;
         let index = self.index(hash);
@@ -235,7 +236,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             shard.note(flags);
         });
         // What was written out has lost its flag, so looking again finds only the rest.
-        if let Some(capture) = &mut self.capture {
+        if let Some(capture) = &mut self.out.capture {
             capture.next_shard = 0;
         }
     }
@@ -278,7 +279,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
                 Ok(key) => {
                     self.tombstones.push(group_of(hash), key);
                 }
-                Err(error) => self.failed = Some(error),
+                Err(error) => self.out.failed = Some(error),
             }
         }
     }
@@ -290,7 +291,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     fn stored_key(&self, slot: &Slot<K, V>) -> Result<Vec<u8>, Error> {
-        let mut bytes = self.prefix.clone();
+        let mut bytes = self.out.prefix.clone();
         encode_into(&slot.key, &mut bytes)?;
         slot.value.key_suffix(&mut bytes);
         Ok(bytes)
@@ -316,7 +317,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     ) -> Result<(), Error> {
         let mut stored = Vec::with_capacity(wanted.len());
         for (hash, key) in &wanted {
-            let mut bytes = self.prefix.clone();
+            let mut bytes = self.out.prefix.clone();
             encode_into(key, &mut bytes)?;
             stored.push((group_of(*hash), bytes));
         }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::{Slot, inner};
 use crate::hash_key;
 
-/// Changed in an epoch of even or odd number.
-const DIRTY: [u8; 2] = [1, 2];
+// The lowest two flags: changed in an epoch of even or odd number.
+
 /// The store holds an entry for the key, or a commit under way does.
 pub(super) const STORED: u8 = 4;
 /// Used since the search for entries to forget last came by.
@@ -16,13 +16,13 @@ pub(super) const REFERENCED: u8 = 8;
 /// The flag of what changed in this epoch.
 #[inline]
 pub(super) fn dirty(epoch: u8) -> u8 {
-    DIRTY[usize::from(epoch & 1)]
+    1 << (epoch & 1)
 }
 
 /// The flag of what changed in the epoch before, and has not been written out.
 #[inline]
 pub(super) fn pending(epoch: u8) -> u8 {
-    DIRTY[usize::from(!epoch & 1)]
+    2 >> (epoch & 1)
 }
 
 pub(super) struct Shard<K, V> {
@@ -67,14 +67,69 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.flags[bucket] & pending(epoch) != 0
     }
 
-    /// The value in a bucket, which is being changed.
+    /// The value of a key, made if it is not there (then there must be room), and marked as
+    /// changed. If the old value is pending, `save` is called before.
     #[inline]
-    pub(super) fn touch(&mut self, bucket: usize, dirty: u8) -> &mut V {
-        self.flags[bucket] |= dirty | REFERENCED;
-        self.seen |= dirty;
+    pub(super) fn update(
+        &mut self,
+        hash: u64,
+        key: &K,
+        epoch: u8,
+        make: impl FnOnce() -> Slot<K, V>,
+        save: impl FnOnce(&Slot<K, V>),
+    ) -> &mut V {
+        let marks = dirty(epoch) | REFERENCED;
+        match self.slots.find_entry(hash, |slot| slot.key == *key) {
+            Ok(entry) => {
+                let flags = &mut self.flags[entry.bucket_index()];
+                // Most often it has changed since the last commit, and nothing is written here.
+                if *flags & (marks | pending(epoch)) != marks {
+                    if *flags & pending(epoch) != 0 {
+                        *flags = *flags & !pending(epoch) | STORED;
+                        save(entry.get());
+                    }
+                    *flags |= marks;
+                    self.seen |= marks;
+                }
+                &mut entry.into_mut().value
+            }
+            Err(absent) => {
+                let slots = absent.into_table();
+                let entry = slots.insert_unique(hash, make(), rehash);
+                self.flags[entry.bucket_index()] = marks;
+                self.seen |= marks;
+                &mut entry.into_mut().value
+            }
+        }
+    }
+
+    /// Notes that a bucket changes in this epoch.
+    pub(super) fn mark(&mut self, bucket: usize, epoch: u8) {
+        self.flags[bucket] |= dirty(epoch) | REFERENCED;
+        self.seen |= dirty(epoch);
+    }
+
+    /// A pending bucket is written out.
+    pub(super) fn settle(&mut self, bucket: usize, epoch: u8) {
+        self.flags[bucket] = self.flags[bucket] & !pending(epoch) | STORED;
+    }
+
+    pub(super) fn value_mut(&mut self, bucket: usize) -> &mut V {
         match self.slots.get_bucket_mut(bucket) {
             Some(slot) => &mut slot.value,
             None => gone(),
+        }
+    }
+
+    /// Whether another entry would move those that are there.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.len() == self.slots.capacity()
+    }
+
+    pub(super) fn make_room(&mut self) {
+        if self.is_full() {
+            self.rebuild(self.slots.len() + 1);
         }
     }
 
@@ -98,11 +153,9 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     }
 
     pub(super) fn insert(&mut self, inner_hash: u64, slot: Slot<K, V>) -> usize {
-        if self.slots.len() == self.slots.capacity() {
-            self.rebuild(self.slots.len() + 1);
-        }
+        self.make_room();
         // There is room, so nothing moves, and flags keep their buckets.
-        let entry = self.slots.insert_unique(inner_hash, slot, |s| inner(hash_key(&s.key)));
+        let entry = self.slots.insert_unique(inner_hash, slot, rehash);
         let bucket = entry.bucket_index();
         self.flags[bucket] = 0;
         bucket
@@ -118,7 +171,7 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
             if let Ok(entry) = old.get_bucket_entry(bucket) {
                 let (slot, _) = entry.remove();
                 let hash = inner(hash_key(&slot.key));
-                let entry = bigger.insert_unique(hash, slot, |s| inner(hash_key(&s.key)));
+                let entry = bigger.insert_unique(hash, slot, rehash);
                 flags[entry.bucket_index()] = old_flag;
             }
         }
@@ -140,6 +193,10 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         }
         *self = Shard::new(self.complete);
     }
+}
+
+fn rehash<K: Serialize, V>(slot: &Slot<K, V>) -> u64 {
+    inner(hash_key(&slot.key))
 }
 
 /// A bucket that was found a moment ago is there: buckets move only when a shard is rebuilt.

@@ -164,3 +164,15 @@ fn what_is_evicted_frees_memory_and_comes_back() {
     world.finish();
     assert_eq!(world.committed.values().sum::<u64>(), 100_000);
 }
+
+#[test]
+fn keys_of_a_shard_are_looked_for_in_different_places() {
+    let of_shard = (0..100_000u64).map(|key| hash_key(&key)).filter(|hash| group_of(*hash) == 7);
+    let hashes: Vec<u64> = of_shard.map(inner).collect();
+    let different = |part: fn(&u64) -> u64| {
+        hashes.iter().map(part).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert!(hashes.len() > 50);
+    assert!(different(|hash| hash % 1024) > hashes.len() / 2, "where to begin");
+    assert!(different(|hash| hash >> 57) > hashes.len() / 4, "what to compare first");
+}

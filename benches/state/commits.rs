@@ -1,0 +1,232 @@
+//! The same table while it is committed every now and then to a store on disk.
+//!
+//! A batch is the time from one end of a batch to the next, with the step of a capture between
+//! them. A tick here is 16 batches, as many events as a tick of a flow reads at most.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use highwater_state::{DurableStore, Table, hash_key};
+
+use crate::lanes::{Committed, Committer, filled_store};
+use crate::{BASE_MEMORY, BATCH, Bench, Random, Result, TAIL_LIMIT, mb, median, short};
+
+const INTERVALS: [u64; 3] = [10, 100, 1000];
+const BATCHES_PER_TICK: u64 = 16;
+
+/// How long batches or ticks took, in ns: those beside which the base was written, and others.
+struct Times {
+    base: Histogram<u64>,
+    quiet: Histogram<u64>,
+}
+
+impl Times {
+    fn new() -> Result<Self> {
+        Ok(Times { base: Histogram::new(3)?, quiet: Histogram::new(3)? })
+    }
+
+    fn record(&mut self, base: bool, took: Duration) -> Result<()> {
+        let times = if base { &mut self.base } else { &mut self.quiet };
+        Ok(times.record(took.as_nanos() as u64)?)
+    }
+
+    fn add(&mut self, other: &Times) -> Result<()> {
+        self.base.add(&other.base)?;
+        Ok(self.quiet.add(&other.quiet)?)
+    }
+}
+
+struct Run {
+    rate: f64,
+    batches: Times,
+    ticks: Times,
+    committed: Option<Committed>,
+}
+
+fn run_for(
+    time: Duration,
+    (table, keys): (&mut Table<u64, u64>, u64),
+    random: &mut Random,
+    mut committer: Option<Committer>,
+) -> Result<Run> {
+    let (mut batches, mut ticks) = (Times::new()?, Times::new()?);
+    let started = Instant::now();
+    let (mut batch_started, mut tick_started) = (started, started);
+    let (mut count, mut tick_base) = (0, false);
+    while started.elapsed() < time {
+        for _ in 0..BATCH {
+            let key = random.below(keys);
+            *table.update(hash_key(&key), &key, || 0) += 1;
+        }
+        let mut base = false;
+        if let Some(committer) = &mut committer {
+            committer.step(table)?;
+            base = committer.is_base_written();
+        }
+        let now = Instant::now();
+        batches.record(base, now - batch_started)?;
+        batch_started = now;
+        (count, tick_base) = (count + 1, tick_base || base);
+        if count % BATCHES_PER_TICK == 0 {
+            ticks.record(tick_base, now - tick_started)?;
+            (tick_started, tick_base) = (now, false);
+        }
+    }
+    let rate = (count * BATCH as u64) as f64 / started.elapsed().as_secs_f64();
+    let committed = committer.map(|committer| committer.finish(table)).transpose()?;
+    Ok(Run { rate, batches, ticks, committed })
+}
+
+/// All rounds of one interval.
+struct Rounds {
+    rates: Vec<f64>,
+    /// Rates as parts of the rate without commits, in the same round.
+    parts: Vec<f64>,
+    batches: Times,
+    ticks: Times,
+    commit: Histogram<u64>,
+    whole: Histogram<u64>,
+    log_bytes: u64,
+    entries: u64,
+    held: u64,
+}
+
+impl Rounds {
+    fn new() -> Result<Self> {
+        Ok(Rounds {
+            rates: Vec::new(),
+            parts: Vec::new(),
+            batches: Times::new()?,
+            ticks: Times::new()?,
+            commit: Histogram::new(3)?,
+            whole: Histogram::new(3)?,
+            log_bytes: 0,
+            entries: 0,
+            held: 0,
+        })
+    }
+
+    fn add(&mut self, run: &Run, without: f64) -> Result<()> {
+        self.rates.push(run.rate);
+        self.parts.push(run.rate / without);
+        self.batches.add(&run.batches)?;
+        self.ticks.add(&run.ticks)?;
+        if let Some(committed) = &run.committed {
+            self.commit.add(&committed.commit)?;
+            self.whole.add(&committed.whole)?;
+            self.log_bytes += committed.log_bytes;
+            self.entries += committed.entries;
+            self.held += committed.held;
+        }
+        Ok(())
+    }
+
+    fn print(&self, name: &str, seconds: f64) {
+        let rate = median(self.rates.clone()) / 1e6;
+        let cost = 100.0 * (1.0 - median(self.parts.clone()));
+        let millis = |h: &Histogram<u64>, q: f64| h.value_at_quantile(q) as f64 / 1e3;
+        print!("  {name:<8} {rate:>7.2} M/s {cost:>6.1} %");
+        if !self.commit.is_empty() {
+            let (c, w) = (&self.commit, &self.whole);
+            print!(
+                "  {:>5} commits {:>7.2} {:>7.2} {:>7.2} ms (whole {:.1} {:.1})",
+                c.len(),
+                millis(c, 0.5),
+                millis(c, 0.99),
+                millis(c, 1.0),
+                millis(w, 0.5),
+                millis(w, 1.0),
+            );
+            print!("  {:.1} MB/s", mb(self.log_bytes) / seconds);
+            print!(", {:.2} M entries/s", self.entries as f64 / seconds / 1e6);
+            if self.held > 0 {
+                print!(", held at {} batches", self.held);
+            }
+        }
+        println!();
+        for (what, times) in [("batch", &self.batches), ("tick", &self.ticks)] {
+            for (beside, times) in [("", &times.quiet), (", base written", &times.base)] {
+                print_times(&format!("{what}{beside}"), times);
+            }
+        }
+    }
+}
+
+fn print_times(name: &str, times: &Histogram<u64>) {
+    if times.is_empty() {
+        return;
+    }
+    let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e6;
+    println!(
+        "           {name:<20} median {:>7.3} p99 {:>7.3} p99.9 {:>7.3} longest {:>8.3} ms, {} of \
+         them",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        times.len(),
+    );
+}
+
+fn goals(bench: &mut Bench, keys: u64, rounds: &Rounds, without: &Rounds) {
+    let name = short(keys);
+    let cost = 100.0 * (1.0 - median(rounds.parts.clone()));
+    if keys == 100_000 {
+        let goal = "commits every 100 ms cost at most 20 % at 100k keys";
+        bench.goal(goal, format!("{cost:.1} %"), cost <= 20.0);
+    }
+    let ways =
+        [("batch", &rounds.batches, &without.batches), ("tick", &rounds.ticks, &without.ticks)];
+    for (what, times, control) in ways {
+        let median = times.base.value_at_quantile(0.5).max(1) as f64;
+        let times_median = |quantile| times.base.value_at_quantile(quantile) as f64 / median;
+        let bare = control.quiet.max() as f64 / control.quiet.value_at_quantile(0.5).max(1) as f64;
+        bench.goal(
+            format!("longest {what} beside the base, {name} keys, at most 2x median"),
+            format!(
+                "{:.1}x, p99 {:.1}x, p99.9 {:.1}x; without commits {bare:.1}x",
+                times_median(1.0),
+                times_median(0.99),
+                times_median(0.999),
+            ),
+            times_median(1.0) <= 2.0 && !times.base.is_empty(),
+        );
+    }
+}
+
+pub(crate) fn run(bench: &mut Bench) -> Result<()> {
+    println!("\nupdates while commits go to disk, u64 -> u64, tail limit {} MiB", TAIL_LIMIT >> 20);
+    println!("  updates, cost, commits with median, p99 and max (whole: from the capture on)");
+    for keys in bench.sizes.clone() {
+        let (rounds, seconds) = if keys > 1_000_000 { (2, 4) } else { (5, 2) };
+        println!("  {} keys, {rounds} rounds of {seconds} s", short(keys));
+        let time = Duration::from_secs(seconds);
+        let dir = bench.store_of(keys);
+        let store: Arc<DurableStore> =
+            Arc::new(filled_store(&dir, (TAIL_LIMIT, BASE_MEMORY), keys, &0u64)?);
+        let mut table = Table::cold(Vec::new());
+        (0..keys).for_each(|key| table.load(key, 0));
+        table.completed();
+        let mut all = [const { None::<Rounds> }; INTERVALS.len() + 1].map(|_| Rounds::new());
+        let mut random = Random(keys);
+        for _ in 0..rounds {
+            let mut without = f64::NAN;
+            for (index, rounds) in all.iter_mut().enumerate() {
+                let every = index.checked_sub(1).map(|i| Duration::from_millis(INTERVALS[i]));
+                let committer = every.map(|every| Committer::start(&store, every)).transpose()?;
+                let run = run_for(time, (&mut table, keys), &mut random, committer)?;
+                without = if index == 0 { run.rate } else { without };
+                rounds.as_mut().map_err(|e| e.to_string())?.add(&run, without)?;
+            }
+        }
+        let all = all.into_iter().collect::<Result<Vec<_>>>()?;
+        let total = (rounds * seconds) as f64;
+        all[0].print("none", total);
+        for (every, rounds) in INTERVALS.iter().zip(&all[1..]) {
+            rounds.print(&format!("{every} ms"), total);
+        }
+        goals(bench, keys, &all[2], &all[0]);
+    }
+    Ok(())
+}

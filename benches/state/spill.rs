@@ -1,0 +1,124 @@
+//! More state than memory: a quarter of it fits into the table, and the load is skewed.
+//!
+//! The parts of the budget are in proportion as a flow's settings divide it: half for the table,
+//! a quarter for RocksDB, a quarter for the tail of the log.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use highwater_state::{Store, Table, decode, hash_key};
+
+use crate::lanes::{Committer, OPERATOR, filled_store};
+use crate::{BATCH, Bench, Random, Result, child as start, kill, mb, resident, short};
+
+const GOAL: f64 = 1.25;
+const INTERVAL: Duration = Duration::from_millis(100);
+const WARM: Duration = Duration::from_secs(8);
+const TIME: Duration = Duration::from_secs(10);
+
+type Payload = [u64; 4];
+
+/// A slot of the table with its byte of control and its byte of flags, in tables that are about
+/// two thirds full.
+const BYTES_PER_ENTRY: u64 = 42 * 16 / 10;
+
+/// A key of which `share` of a hundred are in the hotter part, and that part is the rest of a
+/// hundred of the keys: 80 stands for 80/20.
+fn skewed(random: &mut Random, keys: u64, share: u64) -> u64 {
+    let hot = keys * (100 - share) / 100;
+    if random.below(100) < share { random.below(hot) } else { hot + random.below(keys - hot) }
+}
+
+/// Prints updates a second, the share of misses, bytes resident before, after and at most, and
+/// the seconds for which the full tail held everything up.
+pub(crate) fn child(dir: &Path, keys: u64, hot: u64, share: u64) -> Result<()> {
+    let baseline = resident().0;
+    let store = Arc::new(highwater_state::DurableStore::open_dir(dir, hot / 2, hot / 2)?);
+    let mut table = Table::<u64, Payload>::cold(Vec::new());
+    let mut committer = Committer::start(&store, INTERVAL)?;
+    let mut random = Random(share);
+    let started = Instant::now();
+    let (mut updates, mut misses, mut most, mut held) = (0, 0, 0, Duration::ZERO);
+    let mut measured = false;
+    let mut keys_of_batch = vec![(0, 0); BATCH];
+    while started.elapsed() < WARM + TIME {
+        if !measured && started.elapsed() >= WARM {
+            (measured, updates, misses, held) = (true, 0, 0, Duration::ZERO);
+        }
+        keys_of_batch.iter_mut().for_each(|slot| {
+            let key = skewed(&mut random, keys, share);
+            *slot = (hash_key(&key), key);
+        });
+        let missing = keys_of_batch.iter().filter(|(hash, key)| table.is_missing(*hash, key));
+        let mut wanted: Vec<_> = missing.copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        misses += wanted.len();
+        table.read_back(&*store, OPERATOR, wanted, decode)?;
+        for (hash, key) in &keys_of_batch {
+            table.update(*hash, key, || [u64::MAX; 4])[0] += 1;
+        }
+        updates += BATCH;
+        committer.step(&mut table)?;
+        let memory = table.memory();
+        if committer.is_idle() && memory > hot as usize {
+            table.evict(memory - hot as usize);
+        }
+        // A flow opens no tick while the tail is full.
+        let waits = Instant::now();
+        while committer.is_idle() && store.tail().full {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        held += waits.elapsed();
+        most = most.max(if measured { resident().0 } else { 0 });
+    }
+    let rate = updates as f64 / TIME.as_secs_f64();
+    let share = misses as f64 / updates as f64;
+    let after = resident().0;
+    println!("{rate} {share} {baseline} {after} {most} {}", held.as_secs_f64());
+    committer.finish(&mut table)?;
+    Ok(())
+}
+
+pub(crate) fn run(bench: &mut Bench) -> Result<()> {
+    let (keys, dir) = (bench.largest(), bench.place("spill"));
+    let state = keys * BYTES_PER_ENTRY;
+    let (hot, budget) = (state / 4, state / 2);
+    drop(filled_store(&dir, (hot / 2, hot / 2), keys, &[0u64; 4])?);
+    println!("\nmore state than memory: {} keys, u64 -> [u64; 4]", short(keys));
+    println!(
+        "  {:.0} MB in memory if it fitted; the table may have {:.0} MB, RocksDB and tail {:.0} MB \
+         each: {:.0} MB",
+        mb(state),
+        mb(hot),
+        mb(hot / 2),
+        mb(budget)
+    );
+    for share in [80, 95] {
+        let arguments = [dir.to_str().ok_or("a path that is no text")?, &keys.to_string()];
+        let (hot, share_text) = (hot.to_string(), share.to_string());
+        let (child, mut numbers) =
+            start(&["spill", arguments[0], arguments[1], &hot, &share_text])?;
+        let numbers = numbers()?;
+        kill(child)?;
+        let [rate, misses, baseline, after, most, held] = numbers[..] else {
+            return Err("the process printed something else".into());
+        };
+        let name = format!("{share}/{}", 100 - share);
+        println!(
+            "  {name}  {:>7.0} thousand updates/s, {:.1} % misses, resident {:.0} MB at most {:.0} \
+             MB, held up by the tail for {held:.1} s of {:.0} (the process began with {:.0} MB)",
+            rate / 1e3,
+            misses * 100.0,
+            after / 1e6,
+            most / 1e6,
+            TIME.as_secs_f64(),
+            baseline / 1e6,
+        );
+        let ratio = (most - baseline) / budget as f64;
+        let goal = format!("memory at {} keys, {name}, at most {GOAL}x the budget", short(keys));
+        bench.goal(goal, format!("{ratio:.2}x"), ratio <= GOAL);
+    }
+    Ok(std::fs::remove_dir_all(dir)?)
+}
