@@ -34,7 +34,8 @@ pub(crate) fn encode_small<T: Serialize + ?Sized>(value: &T, bytes: &mut [u8]) -
 
 /// Decodes a value that fills `bytes` exactly. No length inside can make it allocate much more
 /// than the input: at most 32 times its size (and at least 4 KiB), up to inputs of 128 MiB; beyond
-/// that the limit is 1 TiB, which is none.
+/// that the limit is 1 TiB, which is none. Beside that, serde sets aside up to 1 MiB for each
+/// sequence that is being decoded.
 ///
 /// # Errors
 /// Where the bytes do not hold such a value, or hold more.

@@ -1,5 +1,6 @@
 //! The durable store: a log of commits, and a base behind it that is filled in the background.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -104,8 +105,13 @@ impl DurableStore {
     ) -> Result<Self, Error> {
         let log_dir = dir.join("log");
         files.create_dir(&log_dir).map_err(|e| Error::io(dir, &e))?;
-        let (position, record) = base.position()?;
+        let (mut position, record) = base_head(&*base)?;
         let Recovered { incarnation, commits } = recover(&*files, &log_dir, position)?;
+        if incarnation == 0 && position == Position::default() {
+            position = beginning();
+            base.apply(position, &[], &mut std::iter::empty())?;
+            base.sync()?;
+        }
         let tail: Vec<_> = commits.into_iter().map(|(_, commit)| commit).collect();
         let (log, positions) =
             Log::start(files.clone(), &log_dir, incarnation + 1, position, &tail)?;
@@ -125,7 +131,7 @@ impl DurableStore {
         dir: &Path,
         base: Box<dyn Base>,
     ) -> Result<Self, Error> {
-        let (position, record) = base.position()?;
+        let (position, record) = base_head(&*base)?;
         let Recovered { commits, .. } = recover(&*files, &dir.join("log"), position)?;
         let state = State::new(record, commits);
         let tail = AtomicU64::new(state.tail_bytes());
@@ -219,6 +225,18 @@ impl DurableStore {
         while self.maintain(true)? {}
         self.base.compact()
     }
+}
+
+/// Where the chain of a new store begins: base and log of two stores differ even before their
+/// first commit.
+fn beginning() -> Position {
+    Position { seq: 0, chain: RandomState::new().build_hasher().finish() | 1 }
+}
+
+/// Position and record of a base; there is no record before the first commit.
+fn base_head(base: &dyn Base) -> Result<(Position, Option<Vec<u8>>), Error> {
+    let (position, record) = base.position()?;
+    Ok((position, record.filter(|_| position.seq > 0)))
 }
 
 impl State {

@@ -33,4 +33,12 @@ impl Error {
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
         Error::Io { path: path.to_owned(), message: error.to_string() }
     }
+
+    /// Says where the damage is.
+    pub(crate) fn within(self, path: &Path) -> Self {
+        match self {
+            Error::Corrupt(what) => Error::Corrupt(format!("{}: {what}", path.display())),
+            other => other,
+        }
+    }
 }

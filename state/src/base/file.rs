@@ -37,8 +37,10 @@ impl FileBase {
         files.create_dir(dir).map_err(failed)?;
         let mut contents = Contents::default();
         if files.list(dir).map_err(failed)?.contains_key(NAME) {
-            let bytes = files.read(&dir.join(NAME)).map_err(failed)?;
-            let (seq, chain, record, entries): Stored = decode_sealed(&bytes)?;
+            let path = dir.join(NAME);
+            let bytes = files.read(&path).map_err(failed)?;
+            let (seq, chain, record, entries): Stored =
+                decode_sealed(&bytes).map_err(|e| e.within(&path))?;
             contents = Contents { position: Position { seq, chain }, record, entries };
         }
         Ok(FileBase { files, dir: dir.to_owned(), contents: Mutex::new(contents) })

@@ -2,6 +2,8 @@
 
 mod file;
 #[cfg(feature = "rocksdb")]
+mod manifest;
+#[cfg(feature = "rocksdb")]
 mod rocks;
 
 use std::path::Path;

@@ -12,7 +12,7 @@ use rocksdb::{
     WriteOptions,
 };
 
-use super::{Base, Position, decode_head, encode_head, seal, unseal};
+use super::{Base, Position, decode_head, encode_head, manifest, seal, unseal};
 use crate::Error;
 
 /// The key of position and record; it stands behind all entries.
@@ -39,7 +39,8 @@ fn options(memory: u64) -> Options {
     table.set_block_cache(&Cache::new_lru_cache((memory / 2) as usize));
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_format_version(5);
+    // Checksums of the footer too, and of blocks that stand in another place or file.
+    table.set_format_version(6);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
@@ -61,6 +62,7 @@ impl RocksBase {
     /// [`Error::InUse`] where another process has it open, [`Error::Io`] where the directory
     /// cannot be used, [`Error::Corrupt`] where RocksDB finds its files damaged.
     pub fn open(path: &Path, memory: u64) -> Result<Self, Error> {
+        manifest::check(path)?;
         let mut options = options(memory);
         options.create_if_missing(true);
         let db = DB::open(&options, path).map_err(|e| classify(path, &e))?;
@@ -72,6 +74,7 @@ impl RocksBase {
     /// # Errors
     /// As [`open`](Self::open), and where there is no base.
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        manifest::check(path)?;
         let mut options = options(64 << 20);
         // All files at once: what is open can be read even after the writer has removed it.
         options.set_max_open_files(-1);
@@ -81,6 +84,10 @@ impl RocksBase {
 
     fn failed(&self, error: rocksdb::Error) -> Error {
         classify(&self.path, &error)
+    }
+
+    fn unseal<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
+        unseal(bytes).map_err(|e| e.within(&self.path))
     }
 }
 
@@ -102,7 +109,7 @@ impl Base for RocksBase {
     fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error> {
         match self.db.get(HEAD).map_err(|e| self.failed(e))? {
             Some(bytes) => {
-                let (position, record) = decode_head(&bytes)?;
+                let (position, record) = decode_head(&bytes).map_err(|e| e.within(&self.path))?;
                 Ok((position, Some(record)))
             }
             None if self.db.get(OLD_HEAD).map_err(|e| self.failed(e))?.is_some() => {
@@ -112,7 +119,15 @@ impl Base for RocksBase {
                     self.path.display()
                 )))
             }
-            None => Ok((Position::default(), None)),
+            // No step leaves entries and nothing that says up to which commit they are.
+            None => match self.db.iterator(IteratorMode::Start).next() {
+                None => Ok((Position::default(), None)),
+                Some(Err(error)) => Err(self.failed(error)),
+                Some(Ok(_)) => {
+                    let message = "holds entries of somebody else".to_owned();
+                    Err(Error::Corrupt(message).within(&self.path))
+                }
+            },
         }
     }
 
@@ -151,7 +166,7 @@ impl Base for RocksBase {
         let values = self.db.multi_get(keys);
         for (index, value) in values.into_iter().enumerate() {
             if let Some(value) = value.map_err(|e| self.failed(e))? {
-                found(index, unseal(&value)?)?;
+                found(index, self.unseal(&value)?)?;
             }
         }
         Ok(())
@@ -170,7 +185,7 @@ impl Base for RocksBase {
             if &*key == HEAD {
                 break;
             }
-            if !visit(&key, unseal(&value)?)? {
+            if !visit(&key, self.unseal(&value)?)? {
                 break;
             }
         }

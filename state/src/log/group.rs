@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::base::Position;
 use crate::changes::{Change, Changes, Commit};
 use crate::planted::planted;
-use crate::{Error, KeyGroup, hash_bytes};
+use crate::{KeyGroup, hash_bytes};
 
 const MAGIC: [u8; 8] = *b"HWGROUP1";
 
@@ -138,49 +138,43 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Decodes what [`encode`] wrote behind the head. The checksum has been verified.
-pub(super) fn decode(payload: &[u8]) -> Result<Commit, Error> {
+/// Decodes what [`encode`] wrote behind the head. The checksum has been verified, so what does
+/// not add up was never written by us.
+pub(super) fn decode(payload: &[u8]) -> Option<Commit> {
     let mut reader = Reader(payload);
     let record = reader.counted()?.to_vec();
     let mut changes = Vec::new();
     for _ in 0..reader.u64()? {
         changes.push(reader.changes()?);
     }
-    if !reader.0.is_empty() {
-        return Err(corrupt());
-    }
-    Ok(Commit { record, changes })
-}
-
-fn corrupt() -> Error {
-    Error::Corrupt("a commit in the log does not add up".into())
+    reader.0.is_empty().then_some(Commit { record, changes })
 }
 
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(corrupt)?;
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        Ok(taken)
+        Some(taken)
     }
 
-    fn u64(&mut self) -> Result<u64, Error> {
-        let (taken, rest) = self.0.split_first_chunk::<8>().ok_or_else(corrupt)?;
+    fn u64(&mut self) -> Option<u64> {
+        let (taken, rest) = self.0.split_first_chunk::<8>()?;
         self.0 = rest;
-        Ok(u64::from_le_bytes(*taken))
+        Some(u64::from_le_bytes(*taken))
     }
 
-    fn counted(&mut self) -> Result<&'a [u8], Error> {
-        let length = usize::try_from(self.u64()?).map_err(|_| corrupt())?;
+    fn counted(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u64()?).ok()?;
         self.take(length)
     }
 
-    fn changes(&mut self) -> Result<Changes, Error> {
-        let operator = std::str::from_utf8(self.counted()?).map_err(|_| corrupt())?;
+    fn changes(&mut self) -> Option<Changes> {
+        let operator = std::str::from_utf8(self.counted()?).ok()?;
         let mut changes = Changes::new(Arc::from(operator));
-        let count = usize::try_from(self.u64()?).map_err(|_| corrupt())?;
-        let list = self.take(count.checked_mul(CHANGE).ok_or_else(corrupt)?)?;
+        let count = usize::try_from(self.u64()?).ok()?;
+        let list = self.take(count.checked_mul(CHANGE)?)?;
         changes.entries.reserve_exact(count);
         let mut start = 0u32;
         for entry in list.chunks_exact(CHANGE) {
@@ -189,14 +183,11 @@ impl<'a> Reader<'a> {
             let group = KeyGroup::from_le_bytes([entry[0], entry[1]]);
             let (key_len, value) = (word(2), word(6));
             changes.entries.push(Change { start, key_len, value, group });
-            let length = key_len.checked_add(value.saturating_sub(1)).ok_or_else(corrupt)?;
-            start = start.checked_add(length).ok_or_else(corrupt)?;
+            let length = key_len.checked_add(value.saturating_sub(1))?;
+            start = start.checked_add(length)?;
         }
         changes.bytes = self.counted()?.to_vec();
-        if changes.bytes.len() != start as usize {
-            return Err(corrupt());
-        }
-        Ok(changes)
+        (changes.bytes.len() == start as usize).then_some(changes)
     }
 }
 

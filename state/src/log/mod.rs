@@ -150,6 +150,10 @@ impl Log {
     /// Removes the segments that hold nothing after commit `seq`, which the base holds durably.
     pub(crate) fn cut(&mut self, seq: u64) -> Result<(), Error> {
         let failed = |e: std::io::Error| Error::io(&self.dir, &e);
+        // No commit has synced the last segment yet, and it may be the only one soon.
+        if self.segments.contains_key(&(self.end.seq + 1)) {
+            self.file.sync().map_err(failed)?;
+        }
         while let Some((&first, name)) = self.segments.first_key_value() {
             let next = self.segments.keys().nth(1).copied();
             if next.is_none_or(|next| next > seq + 1) {

@@ -10,6 +10,9 @@ use crate::files::Files;
 use crate::planted::planted;
 use crate::{Commit, Error};
 
+/// No commit and no life of a log has a number as large: so the next one has a number, too.
+const NO_NUMBER: u64 = 1 << 62;
+
 /// What the log holds after the base.
 pub(crate) struct Recovered {
     /// The last life of the log; 0 if there is none.
@@ -27,10 +30,12 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, base: Position) -> Result<R
     let mut segments: Vec<(u64, u64, String)> = Vec::new();
     for name in listed.keys() {
         match parse_name(name) {
-            Some((incarnation, first)) => segments.push((incarnation, first, name.clone())),
+            Some((incarnation, first)) if incarnation.max(first) < NO_NUMBER => {
+                segments.push((incarnation, first, name.clone()));
+            }
             // What was being written when an earlier life ended.
             None if name.ends_with(".tmp") => {}
-            None => return Err(damaged(dir, name, "is no segment of the log")),
+            _ => return Err(damaged(dir, name, "is no segment of the log")),
         }
     }
     segments.sort();
@@ -78,7 +83,7 @@ impl Chain<'_> {
                 _ => Err(damaged(self.dir, name, "has a damaged head")),
             };
         };
-        if head.incarnation != self.incarnation || head.before.seq + 1 != first {
+        if head.incarnation != self.incarnation || Some(head.before.seq) != first.checked_sub(1) {
             return Err(damaged(self.dir, name, "has another file's name"));
         }
         match self.end {
@@ -107,7 +112,7 @@ impl Chain<'_> {
         last: bool,
     ) -> Result<(), Error> {
         while let Some(group) = Group::first(bytes) {
-            let next = group.head.seq == end.seq + 1
+            let next = group.head.seq.checked_sub(1) == Some(end.seq)
                 && group.head.before == end.chain
                 && group.head.incarnation == self.incarnation;
             if !next && !planted("other-life-accepted") {
@@ -116,7 +121,14 @@ impl Chain<'_> {
             end = group.position();
             self.check_base(name, end)?;
             if end.seq > self.base.seq {
-                self.commits.push((end, Arc::new(decode(group.payload)?)));
+                let commit = decode(group.payload).ok_or_else(|| {
+                    damaged(
+                        self.dir,
+                        name,
+                        &format!("holds commit {}, which adds up to none", end.seq),
+                    )
+                })?;
+                self.commits.push((end, Arc::new(commit)));
             }
             self.end = Some(end);
             bytes = group.rest;

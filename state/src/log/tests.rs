@@ -138,3 +138,18 @@ fn a_log_that_does_not_continue_the_base_is_refused() {
     }
     assert!(records(&disk, positions[1]).unwrap_err().contains("missing"));
 }
+
+#[test]
+fn a_segment_without_commits_is_whole_before_it_is_the_only_one() {
+    let disk = SimDisk::new();
+    let mut log = fresh(&disk);
+    let end = log.append(&commit(1)).unwrap();
+    log.rotate().unwrap();
+    log.cut(1).unwrap();
+    assert_eq!(disk.contents().len(), 1);
+    for seed in 0..200 {
+        let left = disk.copy();
+        left.restart(Survival::Some(seed << 33 | seed));
+        assert!(records(&left, end).unwrap().is_empty(), "seed {seed}");
+    }
+}

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Slot, inner};
 use crate::hash_key;
+use crate::planted::planted;
 
 // The lowest two flags: changed in an epoch of even or odd number.
 
@@ -84,7 +85,7 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
                 let flags = &mut self.flags[entry.bucket_index()];
                 // Most often it has changed since the last commit, and nothing is written here.
                 if *flags & (marks | pending(epoch)) != marks {
-                    if *flags & pending(epoch) != 0 {
+                    if *flags & pending(epoch) != 0 && !planted("copy-on-write-skipped") {
                         *flags = *flags & !pending(epoch) | STORED;
                         save(entry.get());
                     }
