@@ -65,7 +65,8 @@ impl DurableStore {
     /// # Errors
     /// As [`open`](Self::open), and [`Error::InUse`] where somebody has it open.
     pub fn open_dir(dir: &Path, log_tail_limit: u64, memory: u64) -> Result<Self, Error> {
-        Disk.create_dir(dir).map_err(|e| Error::io(dir, &e))?;
+        // RocksDB would make its directory, and never sync the one above.
+        Disk.create_dir(&dir.join("db")).map_err(|e| Error::io(dir, &e))?;
         // First, because it locks the directory.
         let base = RocksBase::open(&dir.join("db"), memory)?;
         Self::open(Arc::new(Disk), dir, Box::new(base), log_tail_limit)

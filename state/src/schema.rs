@@ -28,26 +28,33 @@ pub fn schema_of<T: DeserializeOwned>() -> u64 {
     hash_bytes(schema_text::<T>().as_bytes())
 }
 
-/// Each pass over a type sees one more variant of each of its enums; no type should have more
-/// variants than this.
-const MOST_PASSES: usize = 512;
+/// Each pass over a type sees one more variant of one of its enums; no type should have more
+/// variants than this, all together.
+const MOST_PASSES: usize = 1024;
 
 fn schema_text<T: DeserializeOwned>() -> String {
-    let mut passes = 1;
+    let (mut passes, mut enums) = (1, Vec::new());
     while passes <= MOST_PASSES {
-        if let Ok(text) = trace::<T>(passes) {
-            return text;
+        match trace::<T>(passes, &enums) {
+            Ok(text) => return text,
+            Err(serde_reflection::Error::MissingVariants(more)) => enums.extend(more),
+            Err(_) => break,
         }
         passes *= 2;
     }
     untraced::<T>()
 }
 
-fn trace<T: DeserializeOwned>(passes: usize) -> Result<String, serde_reflection::Error> {
+/// Looks at a type again and again, each time at variants of `enums` not seen before.
+fn trace<T: DeserializeOwned>(
+    passes: usize,
+    enums: &[String],
+) -> Result<String, serde_reflection::Error> {
     let mut tracer = Tracer::new(TracerConfig::default().is_human_readable(false));
     let samples = Samples::new();
     let mut format = tracer.trace_type_once::<T>(&samples)?.0;
     for _ in 1..passes {
+        enums.iter().for_each(|name| drop(tracer.check_incomplete_enum(name)));
         format = tracer.trace_type_once::<T>(&samples)?.0;
     }
     Ok(format!("{format:?} {:?}", tracer.registry()?))

@@ -33,7 +33,7 @@ pub fn open_sim_read_only(disk: &SimDisk) -> Result<DurableStore, Error> {
     let files = Arc::new(disk.clone());
     let dir = Path::new(ON_SIM);
     let base = FileBase::open(files, &dir.join("base"))?;
-    DurableStore::open_read_only(disk, dir, Box::new(base))
+    DurableStore::open_read_only(Arc::new(disk.clone()), dir, Box::new(base))
 }
 
 /// RocksDB's cache and buffers, small.
@@ -60,6 +60,10 @@ impl<B> Watched<B> {
 }
 
 impl<B: Base> Base for Watched<B> {
+    fn folder(&self) -> &'static str {
+        self.inner.folder()
+    }
+
     fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error> {
         self.inner.position()
     }
@@ -96,7 +100,7 @@ impl<B: Base> Base for Watched<B> {
         self.inner.scan(from, visit)
     }
 
-    fn checkpoint(&self, dir: &Path) -> Result<(), Error> {
+    fn checkpoint(&self, dir: &Path) -> Result<Position, Error> {
         self.inner.checkpoint(dir)
     }
 
