@@ -113,12 +113,16 @@ impl AppendFile for fs::File {
 
 impl Files for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
         fs::create_dir_all(dir)?;
-        // The name of a new directory stands in its parent, and is durable when that is.
-        for parent in missing.iter().filter_map(|path| path.parent()) {
+        // The name of a directory stands in its parent, and is durable when that is. One that is
+        // there already may have been made by a process that died before it could say so.
+        for parent in dir.ancestors().skip(1) {
             let here = parent.as_os_str().is_empty();
-            self.sync_dir(if here { Path::new(".") } else { parent })?;
+            match self.sync_dir(if here { Path::new(".") } else { parent }) {
+                // What we may not even open we have not made.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
         }
         Ok(())
     }

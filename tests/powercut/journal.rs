@@ -192,8 +192,12 @@ pub fn made_kinds(ops: &[Op]) -> BTreeMap<String, usize> {
     made
 }
 
-/// What kind of file a name is: the name without its numbers, and `/` for a directory.
+/// What kind of file a name is: the name without its numbers, and `/` for a directory. Segments
+/// of the tick log have numbers in hexadecimal, and get their name when they are whole.
 fn kind_of(name: &str) -> String {
+    if name.contains('-') && (name.ends_with(".log") || name.ends_with(".log.tmp")) {
+        return "tick log".to_owned();
+    }
     name.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
