@@ -33,3 +33,29 @@ doc: setup
 
 fuzz: setup
 	@./scripts/fuzz.sh
+
+# What takes longer than a test should. Each prints what it tried and what it found.
+
+# A crash before, in and after every operation on the disk, and again in the recovery.
+crash: setup
+	CRASH=full $(CARGO) test $(BUILD) --test crash -- --nocapture
+
+# Power loss under a real process with RocksDB, from a record of what it did to its files.
+powercut: setup
+	POWERCUT_POINTS=240 $(CARGO) test $(BUILD) --test powercut -- --nocapture
+
+# A real process with RocksDB, killed 150 times.
+soak: setup
+	KILLS=150 $(CARGO) test $(BUILD) --test kill_and_resume -- --nocapture
+
+# State directories and snapshots, damaged in thousands of ways.
+corruption: setup
+	$(CARGO) test $(BUILD) --test corruption --test snapshots -- --nocapture
+
+# Every number of workers after every other.
+rescale: setup
+	RESCALE=full $(CARGO) test $(BUILD) --test rescale -- --nocapture
+
+# Bugs put in on purpose: each must be caught.
+planted: setup
+	@./scripts/planted.sh

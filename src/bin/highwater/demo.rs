@@ -44,6 +44,12 @@ pub struct DemoOptions {
     /// `max`, or how many times faster than it happened
     #[arg(long, default_value = "max")]
     speed: Speed,
+    /// Memory for state, in KiB
+    #[arg(long, default_value_t = 1 << 20)]
+    memory_kib: u64,
+    /// Committed changes that a restart may have to replay, in KiB
+    #[arg(long, default_value_t = 128 << 10)]
+    log_tail_kib: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -176,6 +182,8 @@ fn flow(options: &DemoOptions) -> (Flow, impl Iterator<Item = Hourly> + Send + u
 
 fn settings(options: &DemoOptions) -> Settings {
     let settings = Settings::at(&options.state)
+        .memory_budget(options.memory_kib << 10)
+        .log_tail_limit(options.log_tail_kib << 10)
         .commit_interval(Duration::from_millis(options.commit_ms))
         .tick_max_events(match options.speed {
             Speed::Max => options.tick_max_events,
