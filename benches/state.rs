@@ -39,6 +39,8 @@ const TAIL_LIMIT: u64 = 128 << 20;
 /// Updates to a batch.
 const BATCH: usize = 4096;
 
+type Part = fn(&mut Bench) -> Result<()>;
+
 struct Goal {
     name: String,
     figure: String,
@@ -162,7 +164,7 @@ fn run() -> Result<()> {
     let sizes = if quick { vec![100_000] } else { vec![100_000, 1_000_000, 10_000_000] };
     let mut bench = Bench { dir, sizes, goals: Vec::new(), sustained: 0.0 };
     disk::controls(&bench)?;
-    let all: [(&str, fn(&mut Bench) -> Result<()>); 7] = [
+    let all: [(&str, Part); 7] = [
         ("memory", memory::run),
         ("updates", updates::run),
         ("raw", base::raw),
