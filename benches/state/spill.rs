@@ -110,7 +110,8 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         let name = format!("{share}/{}", 100 - share);
         println!(
             "  {name}  {:>7.0} thousand updates/s, {:.1} % misses, resident {:.0} MB at most {:.0} \
-             MB (table {:.0}), held up by the tail for {held:.1} s of {:.0} (the process began with {:.0} MB)",
+             MB (table {:.0}),\n         held up by the tail for {held:.1} s of {:.0} (the process \
+             began with {:.0} MB)",
             rate / 1e3,
             misses * 100.0,
             after / 1e6,
