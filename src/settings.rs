@@ -43,7 +43,7 @@ pub struct Settings {
     pub memory_budget: u64,
     /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened
     /// until RocksDB has caught up. They are kept in memory too, beside the budget's other
-    /// parts. Default: 128 MiB.
+    /// parts. Default: 64 MiB.
     #[serde(default = "default_log_tail_limit")]
     pub log_tail_limit: u64,
     /// How often the flow takes a snapshot into the `snapshots` folder of the state directory.
@@ -64,7 +64,7 @@ fn default_memory_budget() -> u64 {
 }
 
 fn default_log_tail_limit() -> u64 {
-    128 << 20
+    64 << 20
 }
 
 fn default_workers() -> usize {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use highwater_state::{Commit, Store, hash_key};
-use rocksdb::{BlockBasedOptions, Cache, DB, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, Options, WriteBatch, WriteOptions,
+};
 
 use crate::lanes::{changes, filled_store};
 use crate::updates::{filled_table, timed};
@@ -23,6 +25,9 @@ fn options() -> Options {
     table.set_block_cache(&Cache::new_lru_cache((BASE_MEMORY / 2) as usize));
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_format_version(5);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);

@@ -14,7 +14,8 @@ use crate::{BATCH, Bench, Random, Result, child as start, kill, mb, resident, sh
 
 const GOAL: f64 = 1.25;
 const INTERVAL: Duration = Duration::from_millis(100);
-const WARM: Duration = Duration::from_secs(8);
+/// It is measured from when the table has been full once; but it does not take longer than this.
+const WARM: Duration = Duration::from_secs(60);
 const TIME: Duration = Duration::from_secs(10);
 
 type Payload = [u64; 4];
@@ -30,8 +31,8 @@ fn skewed(random: &mut Random, keys: u64, share: u64) -> u64 {
     if random.below(100) < share { random.below(hot) } else { hot + random.below(keys - hot) }
 }
 
-/// Prints updates a second, the share of misses, bytes resident before, after and at most, and
-/// the seconds for which the full tail held everything up.
+/// Prints updates a second, the share of misses, bytes resident before, after and at most, the
+/// seconds for which the full tail held everything up, and bytes of the table.
 pub(crate) fn child(dir: &Path, keys: u64, hot: u64, share: u64) -> Result<()> {
     let baseline = resident().0;
     let store = Arc::new(highwater_state::DurableStore::open_dir(dir, hot / 2, hot / 2)?);
@@ -39,12 +40,13 @@ pub(crate) fn child(dir: &Path, keys: u64, hot: u64, share: u64) -> Result<()> {
     let mut committer = Committer::start(&store, INTERVAL)?;
     let mut random = Random(share);
     let started = Instant::now();
+    let mut began = None;
     let (mut updates, mut misses, mut most, mut held) = (0, 0, 0, Duration::ZERO);
-    let mut measured = false;
     let mut keys_of_batch = vec![(0, 0); BATCH];
-    while started.elapsed() < WARM + TIME {
-        if !measured && started.elapsed() >= WARM {
-            (measured, updates, misses, held) = (true, 0, 0, Duration::ZERO);
+    while began.is_none_or(|began: Instant| began.elapsed() < TIME) {
+        if began.is_none() && (table.memory() > hot as usize || started.elapsed() >= WARM) {
+            began = Some(Instant::now());
+            (updates, misses, held) = (0, 0, Duration::ZERO);
         }
         keys_of_batch.iter_mut().for_each(|slot| {
             let key = skewed(&mut random, keys, share);
@@ -71,12 +73,12 @@ pub(crate) fn child(dir: &Path, keys: u64, hot: u64, share: u64) -> Result<()> {
             std::thread::sleep(Duration::from_millis(1));
         }
         held += waits.elapsed();
-        most = most.max(if measured { resident().0 } else { 0 });
+        most = most.max(resident().0);
     }
     let rate = updates as f64 / TIME.as_secs_f64();
     let share = misses as f64 / updates as f64;
     let after = resident().0;
-    println!("{rate} {share} {baseline} {after} {most} {}", held.as_secs_f64());
+    println!("{rate} {share} {baseline} {after} {most} {} {}", held.as_secs_f64(), table.memory());
     committer.finish(&mut table)?;
     Ok(())
 }
@@ -102,17 +104,19 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
             start(&["spill", arguments[0], arguments[1], &hot, &share_text])?;
         let numbers = numbers()?;
         kill(child)?;
-        let [rate, misses, baseline, after, most, held] = numbers[..] else {
+        let [rate, misses, baseline, after, most, held, table] = numbers[..] else {
             return Err("the process printed something else".into());
         };
         let name = format!("{share}/{}", 100 - share);
         println!(
             "  {name}  {:>7.0} thousand updates/s, {:.1} % misses, resident {:.0} MB at most {:.0} \
-             MB, held up by the tail for {held:.1} s of {:.0} (the process began with {:.0} MB)",
+             MB (table {:.0}),\n         held up by the tail for {held:.1} s of {:.0} (the process \
+             began with {:.0} MB)",
             rate / 1e3,
             misses * 100.0,
             after / 1e6,
             most / 1e6,
+            table / 1e6,
             TIME.as_secs_f64(),
             baseline / 1e6,
         );

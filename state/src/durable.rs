@@ -246,6 +246,8 @@ impl State {
         tail: impl IntoIterator<Item = (Position, Arc<Commit>)>,
     ) -> Self {
         let mut current = Memtable::default();
+        let tail: Vec<_> = tail.into_iter().collect();
+        current.reserve(tail.iter().map(|(_, commit)| commit));
         for (position, commit) in tail {
             current.push(position, commit);
         }

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use crate::base::{Position, full_key};
-use crate::changes::{Commit, Entry};
+use crate::changes::{Changes, Commit, Entry};
 use crate::{KeyGroup, hash_bytes};
 
 /// The last change of each key, in commits that stay as they were.
@@ -47,11 +47,27 @@ fn first_bytes((group, key, _): &Entry<'_>) -> u128 {
     u128::from_be_bytes(bytes)
 }
 
+/// About what the index holds for an entry.
+const INDEX_BYTES: usize = size_of::<Place>() + size_of::<Place>() / 2;
+
 impl Memtable {
+    /// Makes room for these commits at once.
+    pub(crate) fn reserve<'a>(&mut self, commits: impl Iterator<Item = &'a Arc<Commit>>) {
+        let mut counts: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        for changes in commits.flat_map(|commit| &commit.changes) {
+            *counts.entry(changes.operator()).or_default() += changes.len();
+        }
+        for (operator, count) in counts {
+            let table = self.operators.entry(operator.clone()).or_default();
+            table.reserve(count, |place| place.hash);
+        }
+    }
+
     /// Adds the commit that follows.
     pub(crate) fn push(&mut self, end: Position, commit: Arc<Commit>) {
         self.end = end;
-        self.bytes += commit.size();
+        let entries: usize = commit.changes.iter().map(Changes::len).sum();
+        self.bytes += commit.size() + (entries * INDEX_BYTES) as u64;
         let index = self.commits.len() as u32;
         self.commits.push(commit);
         let (commits, commit) = (&self.commits, &self.commits[index as usize]);
@@ -68,8 +84,11 @@ impl Memtable {
                     entry: entry_index as u32,
                 };
                 let same = |other: &Place| {
-                    let (other_group, other_key, _) = entry(commits, *other);
-                    other.hash == place.hash && other_group == group && other_key == key
+                    // The hash first: the other lies elsewhere in memory.
+                    other.hash == place.hash && {
+                        let (other_group, other_key, _) = entry(commits, *other);
+                        other_group == group && other_key == key
+                    }
                 };
                 match table.entry(place.hash, same, |p| p.hash) {
                     Slot::Occupied(mut slot) => *slot.get_mut() = place,

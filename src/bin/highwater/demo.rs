@@ -48,7 +48,7 @@ pub struct DemoOptions {
     #[arg(long, default_value_t = 1 << 20)]
     memory_kib: u64,
     /// Committed changes that a restart may have to replay, in KiB
-    #[arg(long, default_value_t = 128 << 10)]
+    #[arg(long, default_value_t = 64 << 10)]
     log_tail_kib: u64,
 }
 

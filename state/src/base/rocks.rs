@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, Direction, IteratorMode, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, Direction, IteratorMode, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::{Base, Position, decode_head, encode_head, manifest, seal, unseal};
@@ -39,6 +39,11 @@ fn options(memory: u64) -> Options {
     table.set_block_cache(&Cache::new_lru_cache((memory / 2) as usize));
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In parts: a file's whole filter does not fit into a shard of a small cache, and would be
+    // read anew for every key.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     // Checksums of the footer too, and of blocks that stand in another place or file.
     table.set_format_version(6);
     let mut options = Options::default();
