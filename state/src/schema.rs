@@ -54,7 +54,9 @@ fn trace<T: DeserializeOwned>(
     let samples = Samples::new();
     let mut format = tracer.trace_type_once::<T>(&samples)?.0;
     for _ in 1..passes {
-        enums.iter().for_each(|name| drop(tracer.check_incomplete_enum(name)));
+        for name in enums {
+            let _ = tracer.check_incomplete_enum(name);
+        }
         format = tracer.trace_type_once::<T>(&samples)?.0;
     }
     Ok(format!("{format:?} {:?}", tracer.registry()?))

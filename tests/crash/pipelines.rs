@@ -100,6 +100,7 @@ impl Ground {
 /// An event with this key stops the flow as a crash would.
 pub const POISON: u8 = 255;
 
+#[allow(dead_code, reason = "crashes are made otherwise elsewhere")]
 pub fn poison() -> Event {
     Event { key: POISON, at: t(0) }
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Base, Position};
+use super::{Base, Position, VisitRaw};
 use crate::files::{Files, write_whole};
+use crate::store::Found;
 use crate::{Error, decode_sealed, encode_sealed};
 
 const NAME: &str = "base";
@@ -90,11 +91,7 @@ impl Base for FileBase {
         self.write(&self.dir)
     }
 
-    fn get(
-        &self,
-        keys: &[Vec<u8>],
-        found: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn get(&self, keys: &[Vec<u8>], found: &mut Found<'_>) -> Result<(), Error> {
         let contents = self.lock();
         for (index, key) in keys.iter().enumerate() {
             if let Some(value) = contents.entries.get(key) {
@@ -104,11 +101,7 @@ impl Base for FileBase {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
-    ) -> Result<(), Error> {
+    fn scan(&self, from: &[u8], visit: &mut VisitRaw<'_>) -> Result<(), Error> {
         for (key, value) in self.lock().entries.range(from.to_vec()..) {
             if !visit(key, value)? {
                 break;

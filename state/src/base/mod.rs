@@ -13,6 +13,7 @@ pub use file::FileBase;
 pub use rocks::RocksBase;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::store::Found;
 use crate::{Error, KeyGroup};
 
 /// A place in the chain of commits.
@@ -23,6 +24,9 @@ pub struct Position {
     /// The hash of the chain of commits up to it: two histories of equal length differ here.
     pub chain: u64,
 }
+
+/// Takes an entry's full key and value, and says whether it wants more.
+pub type VisitRaw<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, Error> + 'a;
 
 /// Sorted entries by full key, with the position and record of the commit up to which they are
 /// complete. Keys here are those of [`full_key`].
@@ -58,21 +62,13 @@ pub trait Base: Send + Sync + 'static {
     ///
     /// # Errors
     /// Where it cannot be read, and whatever `found` returns.
-    fn get(
-        &self,
-        keys: &[Vec<u8>],
-        found: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error>;
+    fn get(&self, keys: &[Vec<u8>], found: &mut Found<'_>) -> Result<(), Error>;
 
     /// Visits entries in order from a full key on, until `visit` has enough.
     ///
     /// # Errors
     /// Where it cannot be read, and whatever `visit` returns.
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
-    ) -> Result<(), Error>;
+    fn scan(&self, from: &[u8], visit: &mut VisitRaw<'_>) -> Result<(), Error>;
 
     /// Writes a copy of itself, as of the last [`apply`](Self::apply), into a directory that is
     /// not there yet, and returns the position that is read from the copy.

@@ -12,8 +12,9 @@ use rocksdb::{
     ReadOptions, WriteBatch, WriteOptions,
 };
 
-use super::{Base, Position, decode_head, encode_head, manifest, seal, unseal};
+use super::{Base, Position, VisitRaw, decode_head, encode_head, manifest, seal, unseal};
 use crate::Error;
+use crate::store::Found;
 
 /// The key of position and record; it stands behind all entries.
 const HEAD: &[u8] = b"head2";
@@ -163,11 +164,7 @@ impl Base for RocksBase {
         self.db.flush().map_err(|e| self.failed(e))
     }
 
-    fn get(
-        &self,
-        keys: &[Vec<u8>],
-        found: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn get(&self, keys: &[Vec<u8>], found: &mut Found<'_>) -> Result<(), Error> {
         let values = self.db.multi_get(keys);
         for (index, value) in values.into_iter().enumerate() {
             if let Some(value) = value.map_err(|e| self.failed(e))? {
@@ -177,11 +174,7 @@ impl Base for RocksBase {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
-    ) -> Result<(), Error> {
+    fn scan(&self, from: &[u8], visit: &mut VisitRaw<'_>) -> Result<(), Error> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         let mode = IteratorMode::From(from, Direction::Forward);

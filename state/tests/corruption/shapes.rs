@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use highwater_state::base::{Base, FileBase, Position, RocksBase};
+use highwater_state::Found;
+use highwater_state::base::{Base, FileBase, Position, RocksBase, VisitRaw};
 use highwater_state::fault::{Fault, SimDisk, Survival};
 use highwater_state::files::Disk;
 use highwater_state::{DurableStore, Error, Store};
@@ -84,19 +85,11 @@ impl<B: Base> Base for Watched<B> {
         Ok(())
     }
 
-    fn get(
-        &self,
-        keys: &[Vec<u8>],
-        found: &mut dyn FnMut(usize, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn get(&self, keys: &[Vec<u8>], found: &mut Found<'_>) -> Result<(), Error> {
         self.inner.get(keys, found)
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
-    ) -> Result<(), Error> {
+    fn scan(&self, from: &[u8], visit: &mut VisitRaw<'_>) -> Result<(), Error> {
         self.inner.scan(from, visit)
     }
 
