@@ -15,7 +15,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("snapshot-file-by-name", "snapshots"),
     ("base-ahead-of-manifest", "snapshots"),
     ("lost-timer-on-restore", "crash"),
-    ("watermark-not-restored", "crash"),
+    ("watermark-not-restored", "partitions"),
     ("position-before-state", "crash"),
     ("published-before-commit", "crash"),
     ("sink-committed-twice", "sink::files"),

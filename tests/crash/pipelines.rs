@@ -34,6 +34,7 @@ pub enum Kind {
     Process,
 }
 
+#[allow(dead_code, reason = "not every test compares state")]
 impl Kind {
     pub fn add(
         self,
