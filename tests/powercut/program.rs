@@ -118,8 +118,8 @@ pub fn run(root: &Path, until: u64) {
         n += 1;
         tell(&mut marks, "begun", n);
         store.commit(commit(n)).unwrap();
-        if n % 5 == 0 {
-            while store.maintain(n % 20 == 0).unwrap() {}
+        if n.is_multiple_of(5) {
+            while store.maintain(n.is_multiple_of(20)).unwrap() {}
         }
         tell(&mut marks, "known", n);
         if n.is_multiple_of(REOPEN) {
