@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/highwater/target
 CARGO = cargo
 BUILD = --release --workspace
 
-.PHONY: demo test lint bench fuzz doc setup
+.PHONY: demo test lint bench fuzz fuzz-long doc setup
 
 setup:
 	@./scripts/setup.sh
@@ -30,3 +30,6 @@ doc: setup
 
 fuzz: setup
 	@./scripts/fuzz.sh
+
+fuzz-long: setup
+	@FUZZ_RUNS=1000000 ./scripts/fuzz.sh
