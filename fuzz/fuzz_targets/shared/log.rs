@@ -105,7 +105,7 @@ fn judge(image: &Image, only_damaged: bool) {
     };
     assert_eq!(read(&reader.expect("the writer takes it")).expect("it is open"), found);
     if only_damaged {
-        let known = prepared().contents.iter().any(|content| *content == found);
+        let known = prepared().contents.contains(&found);
         assert!(known, "what no commit left: {found:?}");
     }
     // It goes on from there.
@@ -187,7 +187,7 @@ fn damaged(content: &mut Vec<u8>, input: &mut Input<'_>) -> bool {
 }
 
 /// Bytes of the fuzzer's, with checksums made right.
-fn forged(content: &mut Vec<u8>, input: &mut Input<'_>) {
+fn forged(content: &mut [u8], input: &mut Input<'_>) {
     let at = input.below(content.len() + 1);
     let length = input.below(24);
     let bytes = input.bytes(length);
