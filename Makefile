@@ -4,7 +4,8 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/highwater/target
 CARGO = cargo
 BUILD = --release --workspace
 
-.PHONY: demo test lint bench bench-state fuzz doc setup
+.PHONY: demo test lint bench bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
+.PHONY: planted
 
 setup:
 	@./scripts/setup.sh
@@ -33,6 +34,9 @@ doc: setup
 
 fuzz: setup
 	@./scripts/fuzz.sh
+
+fuzz-long: setup
+	@FUZZ_RUNS=1000000 ./scripts/fuzz.sh
 
 # What takes longer than a test should. Each prints what it tried and what it found.
 

@@ -35,7 +35,8 @@ pub(crate) fn encode_small<T: Serialize + ?Sized>(value: &T, bytes: &mut [u8]) -
 /// Decodes a value that fills `bytes` exactly. No length inside can make it allocate much more
 /// than the input: at most 32 times its size (and at least 4 KiB), up to inputs of 128 MiB; beyond
 /// that the limit is 1 TiB, which is none. Beside that, serde sets aside up to 1 MiB for each
-/// sequence that is being decoded.
+/// sequence that is being decoded. Elements that take no bytes, as in `Vec<()>`, are bounded by
+/// nothing: their number is believed, and may keep it busy for ever.
 ///
 /// # Errors
 /// Where the bytes do not hold such a value, or hold more.

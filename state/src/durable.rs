@@ -425,8 +425,10 @@ fn scan_base(
     from.extend_from_slice(&groups.start.to_be_bytes());
     from.extend_from_slice(prefix);
     base.scan(&from, &mut |full, value| {
-        let rest = full.strip_prefix(operator).and_then(<[u8]>::split_first_chunk::<2>);
-        let Some((group, key)) = rest else { return Ok(false) };
+        let Some(rest) = full.strip_prefix(operator) else { return Ok(false) };
+        let Some((group, key)) = rest.split_first_chunk::<2>() else {
+            return Err(Error::Corrupt("the base holds a key without a group".into()));
+        };
         let group = KeyGroup::from_be_bytes(*group);
         if group >= groups.end || !key.starts_with(prefix) {
             return Ok(false);

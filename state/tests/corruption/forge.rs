@@ -68,7 +68,7 @@ fn lengths(payload: &[u8]) -> (Vec<usize>, Vec<usize>) {
     (wide, narrow)
 }
 
-pub fn bomb_in_log(bytes: &mut Vec<u8>, rng: &mut Rng) {
+pub fn bomb_in_log(bytes: &mut [u8], rng: &mut Rng) {
     let value = huge(rng);
     let groups = groups(bytes);
     if groups.is_empty() || rng.below(8) == 0 {

@@ -230,7 +230,7 @@ fn damage_with_rocksdb_is_older_or_refused() {
         named: "damaged-state",
     };
     let history = &campaign.history;
-    campaign.run(8, &|image| {
+    campaign.run(6, &|image| {
         let dir = tempfile::Builder::new().prefix("damaged-state").tempdir().unwrap();
         image::to_dir(image, dir.path());
         let read_only = || DurableStore::open_dir_read_only(dir.path());

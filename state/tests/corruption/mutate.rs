@@ -15,7 +15,7 @@ pub struct Among<'a> {
 
 type Mutation = fn(&mut Image, &Among<'_>, &mut Rng) -> String;
 
-/// Each kind by its name, with a weight.
+/// Each kind by its name.
 pub const KINDS: &[(&str, Mutation)] = &[
     ("one bit flipped", flip),
     ("some bytes overwritten", overwrite),
@@ -32,6 +32,7 @@ pub const KINDS: &[(&str, Mutation)] = &[
     ("log or base of an older time", layer_of_older),
     ("a length that is too large", bomb),
     ("a range of zeros", zero),
+    ("two of these at once", two),
 ];
 
 /// A file; those that RocksDB does not read for its data less often.
@@ -261,4 +262,20 @@ fn zero(image: &mut Image, _: &Among<'_>, rng: &mut Rng) -> String {
         bytes[at..end].fill(0);
         format!("{} zeros at {at}", end - at)
     })
+}
+
+fn two(image: &mut Image, among: &Among<'_>, rng: &mut Rng) -> String {
+    let others = &KINDS[..KINDS.len() - 1];
+    let (one, first) = rng.pick(others);
+    // Log and base both of another directory are that directory, and nothing is wrong. Lengths
+    // are found in files that are whole.
+    let fit = |kind: &str| !kind.contains("another") && !kind.contains("length");
+    let own: Vec<_> = others.iter().filter(|kind| fit(kind.0)).collect();
+    let (other, second) = *rng.pick(&own);
+    let done = first(image, among, rng);
+    // Nothing is left to damage where the only file has gone.
+    if image.is_empty() {
+        return format!("{one}: {done}");
+    }
+    format!("{one}: {done}; {other}: {}", second(image, among, rng))
 }
