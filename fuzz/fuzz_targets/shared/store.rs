@@ -44,7 +44,7 @@ fn some(store: &dyn Store, content: &Content, input: &mut Input<'_>) {
     let choice = input.byte();
     let operator = usize::from(choice & 1);
     let prefix = vec![choice >> 3 & 3; usize::from(choice >> 5 & 1)];
-    let groups = [0..1, 0..2, 1..1023, 500..1024][usize::from(choice >> 1 & 3)].clone();
+    let groups = [0..1, 0..2, 1..8, 1016..1024][usize::from(choice >> 1 & 3)].clone();
     let mut found = Vec::new();
     let keys = [(0, prefix.as_slice()), (1, &[]), (500, &prefix), (1023, &[1])];
     store
