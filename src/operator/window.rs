@@ -219,10 +219,12 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         let prefix = window_prefix(slice.window);
         let mut stored: Vec<(KeyGroup, Vec<u8>, A::State)> = Vec::new();
         let Backing { store, id, groups } = &self.backing;
-        store.scan(id, groups.clone(), &prefix, &mut |group, key, value| {
-            stored.push((group, key.to_vec(), highwater_state::decode(value)?));
-            Ok(())
-        })?;
+        for groups in slice.table.incomplete_groups(groups.clone()) {
+            store.scan(id, groups, &prefix, &mut |group, key, value| {
+                stored.push((group, key.to_vec(), highwater_state::decode(value)?));
+                Ok(())
+            })?;
+        }
         for (group, stored_key, state) in stored {
             let key = stored_key[prefix.len()..].split_last_chunk::<4>();
             let Some((key, serial)) = key else {

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::shard::{REFERENCED, STORED};
 use super::{Table, Value};
 use crate::planted::planted;
+use crate::{group_of, hash_key};
 
 impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Bytes held in memory: exactly for the tables, by an estimate from the encoded size for
@@ -54,9 +55,12 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
                 flags if flags & REFERENCED != 0 => shard.flags[bucket] &= !REFERENCED,
                 flags if flags == STORED || planted("dirty-lost-on-eviction") && flags != 0 => {
                     // Dropped: the store has it.
-                    shard.remove(bucket);
+                    let gone = shard.remove(bucket);
                     shard.complete = false;
                     self.complete = false;
+                    if let Some((groups, (slot, _))) = self.forgotten.as_mut().zip(gone) {
+                        groups.insert(group_of(hash_key(&slot.key)));
+                    }
                 }
                 _ => {}
             }

@@ -10,6 +10,9 @@ mod shard;
 mod tests;
 mod tombs;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -62,6 +65,9 @@ pub struct Table<K, V> {
     shards: Vec<Shard<K, V>>,
     /// All shards are complete.
     complete: bool,
+    /// Key groups of which the store may hold more than memory does, where they are known: of a
+    /// table that began cold they are not.
+    forgotten: Option<BTreeSet<KeyGroup>>,
     len: usize,
     /// Entries made less entries removed: how the number of stored entries changes.
     net: i64,
@@ -97,6 +103,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             epoch: 0,
             out: Out::new(prefix),
             complete: true,
+            forgotten: Some(BTreeSet::new()),
             tombstones: Tombs::default(),
             burying: Tombs::default(),
             settled: true,
@@ -107,7 +114,8 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// An empty table of which the store may hold entries.
     #[must_use]
     pub fn cold(prefix: Vec<u8>) -> Self {
-        Table { shards: vec![Shard::new(false)], complete: false, ..Table::new(prefix) }
+        let shards = vec![Shard::new(false)];
+        Table { shards, complete: false, forgotten: None, ..Table::new(prefix) }
     }
 
     /// Entries in memory.
@@ -209,8 +217,19 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         }
     }
 
+    /// The key groups, of those in `all`, of which the store may hold more than memory does.
+    #[must_use]
+    pub fn incomplete_groups(&self, all: Range<KeyGroup>) -> Vec<Range<KeyGroup>> {
+        match &self.forgotten {
+            _ if self.complete => Vec::new(),
+            None => vec![all],
+            Some(groups) => groups.iter().map(|group| *group..*group + 1).collect(),
+        }
+    }
+
     /// Everything that the store holds has been loaded.
     pub fn completed(&mut self) {
+        self.forgotten = Some(BTreeSet::new());
         self.shards.iter_mut().for_each(|shard| shard.complete = true);
         self.complete = true;
     }
