@@ -75,5 +75,5 @@ pub fn open(disk: &SimDisk) -> Result<DurableStore, Error> {
 
 pub fn open_read_only(disk: &SimDisk) -> Result<DurableStore, Error> {
     let base = FileBase::open(Arc::new(disk.clone()), Path::new("state/base"))?;
-    DurableStore::open_read_only(disk, Path::new("state"), Box::new(base))
+    DurableStore::open_read_only(Arc::new(disk.clone()), Path::new("state"), Box::new(base))
 }
