@@ -11,7 +11,7 @@ use crate::time::{EventTime, Span, Watermark};
 ///
 /// ```
 /// use highwater::{hours, Ttl};
-/// assert_eq!(Ttl::from_write(hours(1)).to_string(), "ttl 1 h from the last write");
+/// assert_eq!(Ttl::from_write(hours(1)).to_string(), "ttl 1h from the last write");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl {
