@@ -33,18 +33,48 @@ fn holds_state(name: &str) -> bool {
     !name.starts_with("LOG") && name != "LOCK"
 }
 
+/// The files of a directory that RocksDB may be cleaning up meanwhile, as they were at one moment:
+/// looked at again until none has come, gone or grown in between.
 pub fn from_dir(dir: &Path) -> Image {
+    loop {
+        if let Some(image) = try_from_dir(dir) {
+            return image;
+        }
+    }
+}
+
+/// `None` if the directory changed while it was read.
+fn try_from_dir(dir: &Path) -> Option<Image> {
+    let before = lengths(dir)?;
     let mut image = Image::new();
+    for name in before.keys() {
+        image.insert(name.clone(), unless_gone(fs::read(dir.join(name)))?);
+    }
+    let read: BTreeMap<_, _> =
+        image.iter().map(|(name, bytes)| (name.clone(), bytes.len() as u64)).collect();
+    (read == before && lengths(dir)? == before).then_some(image)
+}
+
+/// Names with lengths; `None` if a file went away meanwhile.
+fn lengths(dir: &Path) -> Option<BTreeMap<String, u64>> {
+    let mut found = BTreeMap::new();
     for part in ["log", "db"] {
         for entry in fs::read_dir(dir.join(part)).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap();
-            if holds_state(name) {
-                image.insert(format!("{part}/{name}"), fs::read(&path).unwrap());
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if holds_state(&name) {
+                found.insert(format!("{part}/{name}"), unless_gone(entry.metadata())?.len());
             }
         }
     }
-    image
+    Some(found)
+}
+
+fn unless_gone<T>(result: std::io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.unwrap()),
+    }
 }
 
 pub fn to_dir(image: &Image, dir: &Path) {
