@@ -5,6 +5,7 @@ mod erased;
 mod keyed;
 mod plan;
 mod stream;
+mod windowed;
 
 use std::panic::Location;
 use std::path::Path;
@@ -13,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use compat::{Signature, Types};
 pub use compat::{StateCheck, Verdict};
 pub(crate) use erased::{AnyReader, AnySource};
-pub use keyed::{Keyed, RunningStream, Undeclared, WindowKind, Windowed};
+pub use keyed::{Keyed, RunningStream, Undeclared};
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef};
 pub use stream::{Raw, SourceStream, Stream, Timed, Untimed, WithLate};
+pub use windowed::{WindowKind, Windowed};
 
 use crate::engine;
 use crate::error::Error;
