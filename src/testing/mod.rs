@@ -1,6 +1,7 @@
 //! Tests of flows: the real engine on one thread, with a clock and ticks moved by hand.
 
 mod driver;
+pub mod model;
 mod pushed;
 
 pub use driver::TestDriver;
