@@ -283,6 +283,8 @@ pub enum LateReason {
     Returned,
     /// Its partition was discovered after the start, with an event for what was already closed.
     Discovered,
+    /// It is not late: it said that its session ends before it begins.
+    BadGap,
 }
 
 /// An event that came too late for an operator: a row of the operator's late port.

@@ -28,8 +28,8 @@ pub use aggregate::*;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Data, EventOrder, Late, LateReason, Partition, Stored};
 pub use flow::{
-    Flow, Keyed, Raw, RunningStream, SourceStream, StateCheck, Stream, Timed, Undeclared, Untimed,
-    Verdict, WindowKind, Windowed, WithLate,
+    Facts, Flow, Keyed, Raw, RunningStream, SourceStream, StateCheck, Stream, Timed, Undeclared,
+    Untimed, Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{Computed, Key, KeyOf, Lent, OldState, Process, ProcessCx, Timer, Ttl};

@@ -75,7 +75,7 @@ impl<F, V> CountDistinct<F, V> {
 impl<T, F, V> Aggregate<T> for CountDistinct<F, V>
 where
     F: Fn(&T) -> V + Send + Sync + 'static,
-    V: Ord + Serialize + DeserializeOwned + Send + 'static,
+    V: Ord + Serialize + DeserializeOwned + Clone + Send + 'static,
 {
     type State = BTreeSet<V>;
     type Output = u64;

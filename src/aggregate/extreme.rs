@@ -129,7 +129,7 @@ impl<T, F, V> Aggregate<T> for TopN<F, V>
 where
     T: Data + Serialize + DeserializeOwned,
     F: Fn(&T) -> V + Send + Sync + 'static,
-    V: Ord + Serialize + DeserializeOwned + Send + 'static,
+    V: Ord + Serialize + DeserializeOwned + Clone + Send + 'static,
 {
     type State = Vec<(V, Stamp, T)>;
     type Output = Vec<T>;

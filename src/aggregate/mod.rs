@@ -2,6 +2,7 @@
 
 mod combine;
 mod count;
+mod evict;
 mod extreme;
 mod general;
 mod ordered;
@@ -15,6 +16,7 @@ use crate::time::EventTime;
 
 pub use combine::{AggregateExt, Mapped};
 pub use count::{Count, CountDistinct};
+pub use evict::{LastN, LastSpan, NearLast};
 pub use extreme::{Max, Min, TopN};
 pub use general::{Fold, Reduce};
 pub use ordered::{Collect, First, Last};
@@ -35,8 +37,8 @@ pub struct Stamp {
 /// and adding rows one by one equals merging the states of any split of them. Otherwise results
 /// depend on the order in which partitions happen to be read.
 pub trait Aggregate<T>: Send + Sync + 'static {
-    /// What is kept per key and window.
-    type State: Serialize + DeserializeOwned + Send + 'static;
+    /// What is kept per key and window; cloned where windows overlap and share it.
+    type State: Serialize + DeserializeOwned + Clone + Send + 'static;
     /// What comes out when the window closes.
     type Output: Data;
 

@@ -23,7 +23,7 @@ use super::shared::{Event, OperatorSeal, WorkerShared};
 use crate::error::Error;
 use crate::event::Rows;
 use crate::operator::{Cx, Logic, Reading, user_panic};
-use crate::time::{EventTime, Summary, Tick, Watermark};
+use crate::time::{EventTime, Span, Summary, Tick, Watermark};
 
 /// Entries that are written out between two batches: about 100 µs of work.
 const CAPTURE_ENTRIES: usize = 2048;
@@ -257,6 +257,7 @@ impl Runner {
         self.cx.now = self.watermark;
         self.cx.readings = pending.readings.clone();
         self.cx.summary = None;
+        self.cx.behind = Span::ZERO;
         self.cx.largest = pending.largest;
         self.cx.wake_at_micros = None;
         self.note_commit();
@@ -269,7 +270,9 @@ impl Runner {
         let end = TickEnd {
             summary: match self.cx.summary {
                 Some(summary) => summary,
-                None if self.stateful => pending.summary.downstream(self.watermark),
+                None if self.stateful => {
+                    pending.summary.downstream(self.watermark).behind(self.cx.behind)
+                }
                 // Nothing is held back here, so nothing is to be said but what was heard.
                 None => pending.summary,
             },

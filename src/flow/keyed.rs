@@ -9,7 +9,7 @@ use highwater_state::{Table, schema_of};
 use serde::de::DeserializeOwned;
 
 use super::plan::{BuildCx, Factory, OutPort};
-use super::stream::{Spec, Stream, Timed, Untimed, WithLate};
+use super::stream::{Facts, Spec, Stream, Timed, Untimed, WithLate};
 use super::windowed::{WindowKind, Windowed};
 use super::{SharedPlan, Types};
 use crate::aggregate::Aggregate;
@@ -50,7 +50,7 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     /// Assigns rows to windows, to be aggregated. `id` names the operator in errors, metrics and
     /// state.
     #[track_caller]
-    pub fn window<W: WindowKind>(&self, id: &str, windows: W) -> Windowed<T, K, W> {
+    pub fn window<W: WindowKind<T>>(&self, id: &str, windows: W) -> Windowed<T, K, W> {
         Windowed::new(self.clone(), id, windows, Location::caller())
     }
 
@@ -113,7 +113,7 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     }
 }
 
-impl<T: Data, K: KeyOf<T>, M: 'static> Keyed<T, K, M> {
+impl<T: Data, K: KeyOf<T>, M: Facts> Keyed<T, K, M> {
     /// A running aggregate: in each tick, the new value of every key that changed. In order of
     /// arrival, without event time; nothing is late.
     #[track_caller]

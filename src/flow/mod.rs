@@ -16,8 +16,8 @@ pub use compat::{StateCheck, Verdict};
 pub(crate) use erased::{AnyReader, AnySource};
 pub use keyed::{Keyed, RunningStream, Undeclared};
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef};
-pub use stream::{Raw, SourceStream, Stream, Timed, Untimed, WithLate};
-pub use windowed::{WindowKind, Windowed};
+pub use stream::{Facts, Raw, SourceStream, Stream, Timed, Untimed, Updates, WithLate};
+pub use windowed::{WindowKind, Windowed, WindowedPanes};
 
 use crate::engine;
 use crate::error::Error;

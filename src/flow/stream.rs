@@ -36,8 +36,26 @@ pub enum Timed {}
 #[derive(Clone, Copy, Debug)]
 pub enum Untimed {}
 
+/// A stream of which later rows replace earlier ones: panes of windows. What counts or keeps rows
+/// would count them twice, so it cannot stand behind it.
+#[derive(Clone, Copy, Debug)]
+pub enum Updates {}
+
+/// Streams whose rows are facts, each for itself: all but [`Updates`].
+pub trait Facts: sealed::Sealed + 'static {}
+impl Facts for Raw {}
+impl Facts for Timed {}
+impl Facts for Untimed {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Raw {}
+    impl Sealed for super::Timed {}
+    impl Sealed for super::Untimed {}
+}
+
 /// A stream of rows of type `T`; `M` says what is known of their time: [`Raw`], [`Timed`] or
-/// [`Untimed`]. Handles are cheap to clone, and a stream may be used more than once.
+/// [`Untimed`]; or that they are [`Updates`]. Handles are cheap to clone, and a stream may be used more than once.
 pub struct Stream<T, M> {
     pub(crate) plan: SharedPlan,
     pub(crate) port: PortRef,
@@ -409,13 +427,13 @@ fn drop_port<T, M>(stream: &Stream<T, M>, why: &str) {
 
 /// The results of an operator, with its late port. The flow does not build unless the late port
 /// is consumed or dropped for a reason.
-pub struct WithLate<O, T> {
-    results: Stream<O, Timed>,
+pub struct WithLate<O, T, M = Timed> {
+    results: Stream<O, M>,
     late: Stream<Late<T>, Untimed>,
 }
 
-impl<O, T> WithLate<O, T> {
-    pub(crate) fn new(results: Stream<O, Timed>, late: Stream<Late<T>, Untimed>) -> Self {
+impl<O, T, M> WithLate<O, T, M> {
+    pub(crate) fn new(results: Stream<O, M>, late: Stream<Late<T>, Untimed>) -> Self {
         WithLate { results, late }
     }
 
@@ -426,15 +444,15 @@ impl<O, T> WithLate<O, T> {
     }
 
     /// Leaves late events unheard, for a reason that the plan prints. They are still counted.
-    pub fn drop_late(&self, why: &str) -> Stream<O, Timed> {
+    pub fn drop_late(&self, why: &str) -> Stream<O, M> {
         drop_port(&self.late, why);
         self.results.clone()
     }
 }
 
-impl<O, T> Deref for WithLate<O, T> {
-    type Target = Stream<O, Timed>;
-    fn deref(&self) -> &Stream<O, Timed> {
+impl<O, T, M> Deref for WithLate<O, T, M> {
+    type Target = Stream<O, M>;
+    fn deref(&self) -> &Stream<O, M> {
         &self.results
     }
 }

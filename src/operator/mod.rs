@@ -14,6 +14,10 @@ pub(crate) mod sink;
 pub(crate) mod union;
 mod waiting;
 pub(crate) mod window;
+pub(crate) mod window_latest;
+pub(crate) mod window_panes;
+mod window_sliding;
+mod window_tables;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -115,6 +119,9 @@ pub(crate) struct Cx {
     pub(crate) readings: Option<Arc<[Reading]>>,
     /// What the operator says downstream instead of its watermark.
     pub(crate) summary: Option<Summary>,
+    /// How far what the operator says downstream stays behind its watermark: its results may be
+    /// that late.
+    pub(crate) behind: Span,
     /// The largest event time assigned upstream so far; only set at the end of a tick.
     pub(crate) largest: Option<EventTime>,
     /// When the operator wants a tick even without data, on the tick clock.
@@ -142,6 +149,7 @@ impl Cx {
             now: Watermark::Unknown,
             readings: None,
             summary: None,
+            behind: Span::ZERO,
             largest: None,
             wake_at_micros: None,
             counters: Counters::default(),

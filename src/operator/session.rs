@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use highwater_state::planted::planted;
 use highwater_state::{Changes, Table};
 
-use super::window::{late_element, result_batch};
-use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
+use super::window::{Results, late_element};
+use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
-use crate::event::{Batch, Data, ResultOrder, Rows};
-use crate::keyed::{Backing, KeyOf, encode_key};
-use crate::time::EventTime;
-use crate::window::{Session, SessionSet, Window, WindowResult};
+use crate::event::{Batch, Data, LateReason, Rows};
+use crate::keyed::{Backing, KeyOf};
+use crate::time::{EventTime, Span, Watermark};
+use crate::window::{Gap, SessionSet, Window};
 
-pub(crate) struct SessionAggregate<T, K: KeyOf<T>, A: Aggregate<T>> {
+pub(crate) struct SessionAggregate<T, K: KeyOf<T>, G, A: Aggregate<T>> {
     pub(crate) key_of: Arc<K>,
-    pub(crate) session: Session,
+    pub(crate) gap: G,
+    /// How late an event may be, and so how long after its end a session is kept.
+    pub(crate) lateness: Span,
     pub(crate) aggregate: Arc<A>,
     pub(crate) backing: Backing,
     /// The open sessions of each key; a key goes with its last session.
@@ -32,7 +35,7 @@ pub(crate) struct SessionAggregate<T, K: KeyOf<T>, A: Aggregate<T>> {
 /// Sessions that have just closed, by window.
 type Closed<K, S> = BTreeMap<Window, Vec<(K, S)>>;
 
-impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
+impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> SessionAggregate<T, K, G, A> {
     pub(crate) fn restore(
         &mut self,
         key: &[u8],
@@ -48,8 +51,26 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
         Ok(())
     }
 
+    /// Why a row is not taken in, if it is not: it is late by itself, whatever session it would
+    /// join, or its gap makes no sense.
+    fn refused(&self, batch: &Batch<T>, index: usize, bounds: Option<[Bound; 2]>) -> Option<Bound> {
+        let (row, time) = (&batch.rows[index], batch.times[index]);
+        let gap = self.gap.gap(row);
+        if gap <= Span::ZERO {
+            return Some(Bound { watermark: Watermark::Unknown, reason: LateReason::BadGap });
+        }
+        let bound = late_element(bounds?, time + self.lateness)?;
+        let joins = || {
+            self.key_of.with_key(row, |key| {
+                let sessions = self.table.get(batch.hashes[index], key);
+                sessions.is_some_and(|sessions| sessions.holds(time, gap))
+            })
+        };
+        if planted("late-bridge-merged") && joins() { None } else { Some(bound) }
+    }
+
     fn add(&mut self, batch: &Batch<T>, index: usize) {
-        let Self { key_of, session, aggregate, table, due, .. } = self;
+        let Self { key_of, gap, aggregate, table, due, .. } = self;
         let (row, time, hash) = (&batch.rows[index], batch.times[index], batch.hashes[index]);
         let stamp = || Stamp { time, order: batch.origin.order(index) };
         key_of.with_key(row, |key| {
@@ -57,7 +78,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
             let before = sessions.len();
             let window = sessions.insert(
                 time,
-                session.gap(),
+                gap.gap(row),
                 || aggregate.init(),
                 |state| aggregate.add(state, row, &stamp),
                 |into, from| aggregate.merge(into, from),
@@ -71,11 +92,12 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
     /// Closes what is due of one key, and asks to look again where a session has grown.
     fn close(&mut self, hash: u64, key: &K::Key, closed: &mut Closed<K::Key, A::State>, cx: &Cx) {
         let Some(sessions) = self.table.get(hash, key) else { return };
-        if !sessions.windows().any(|window| window.is_closed_by(cx.now)) {
+        let lateness = if planted("window-cleanup-early") { Span::ZERO } else { self.lateness };
+        if !sessions.windows().any(|window| window.is_over_by(cx.now, lateness)) {
             return;
         }
         let Some(sessions) = self.table.get_mut(hash, key) else { return };
-        sessions.close(cx.now, |window, state| {
+        sessions.close(cx.now, lateness, |window, state| {
             closed.entry(window).or_default().push((key.clone(), state));
         });
         if sessions.is_empty() {
@@ -95,7 +117,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> SessionAggregate<T, K, A> {
     }
 }
 
-impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> {
+impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, G, A> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let batch = typed::<T>(rows)?;
         cx.counters.events_in += batch.len() as u64;
@@ -108,8 +130,8 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
         for index in 0..batch.len() {
             guard.index = index;
             let time = batch.times[index];
-            let bound = if on_time { None } else { late_element(judge.bounds(index), time) };
-            match bound {
+            let bounds = if on_time { None } else { Some(judge.bounds(index)) };
+            match self.refused(&batch, index, bounds) {
                 None => {
                     cx.counters.used += 1;
                     self.add(&batch, index);
@@ -125,10 +147,11 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
+        cx.behind = self.lateness;
         let mut closed = BTreeMap::new();
         while let Some(entry) = self.due.first_entry() {
             let probe = Window { start: EventTime::MIN, end: *entry.key() };
-            if !probe.is_closed_by(cx.now) {
+            if !probe.is_over_by(cx.now, self.lateness) {
                 break;
             }
             let keys = entry.remove();
@@ -142,18 +165,13 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for SessionAggregate<T, K, A> 
         // Sessions of many keys end at many times: fire in order of end, a batch per window.
         let mut by_end: Vec<_> = closed.into_iter().collect();
         by_end.sort_by_key(|(window, _)| (window.end, window.start));
-        for (window, results) in by_end {
-            let mut orders = Vec::new();
-            let mut rows = Vec::with_capacity(results.len());
-            for (key, state) in results {
-                if self.ordered_by.is_some() {
-                    let key = encode_key(&key)?;
-                    orders.push(ResultOrder { key, start: window.start, sequence: 0 });
-                }
-                rows.push(WindowResult { key, window, value: self.aggregate.finish(state) });
+        for (window, sessions) in by_end {
+            let mut results = Results::new(window, self.ordered_by);
+            for (key, state) in sessions {
+                results.push(key, self.aggregate.finish(state))?;
             }
             cx.largest = cx.largest.max(Some(window.last_time()));
-            cx.send(0, result_batch(rows, window, self.ordered_by, orders, cx));
+            results.send(self.lateness, cx);
         }
         Ok(())
     }

@@ -1,86 +1,51 @@
-//! Fixed windows: one table per open window, dropped whole when it closes.
+//! Fixed windows with one result per window and key: a table per open window, or per slice that
+//! windows share, dropped whole when it closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use highwater_state::planted::planted;
-use highwater_state::{Changes, KEY_GROUPS, KeyGroup, Table, Value, hash_key};
-use serde::Serialize;
+use highwater_state::{Changes, Table, hash_key};
 
-use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed};
+use super::window_sliding::{Merged, Sliding};
+use super::window_tables::{
+    Fragment, OPEN_WINDOWS, Opened, Slice, Slices, stored_windows, window_prefix,
+};
+use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed, user_error};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
 use crate::event::{Batch, Data, LateReason, Origin, ResultOrder, Rows};
 use crate::keyed::{Backing, KeyOf, encode_key};
-use crate::time::{EventTime, Tick};
-use crate::window::{FixedWindows, Window, WindowResult};
-
-/// Where the store lists windows that are open: behind all key groups, for they belong to none.
-const OPEN_WINDOWS: KeyGroup = KEY_GROUPS;
+use crate::time::{EventTime, Span, Tick, Watermark};
+use crate::window::{BadWindow, FixedWindows, Window, WindowResult};
 
 pub(crate) struct WindowAggregate<T, K: KeyOf<T>, W, A: Aggregate<T>> {
     key_of: Arc<K>,
     windows: W,
     aggregate: Arc<A>,
     backing: Backing,
-    /// Open windows with content, by start. A slice comes with its first event and goes, whole,
-    /// in the tick that closes the window.
-    slices: Vec<Slice<K::Key, A::State>>,
-    /// The slice of the last event, a guess for the next one.
-    recent: usize,
+    lateness: Span,
+    /// What belongs to one window only: everything, unless windows share slices; then stragglers
+    /// that count in some of their windows and not in others.
+    own: Slices<K::Key, A::State>,
+    /// What belongs to all windows that contain the slice.
+    shared: Slices<K::Key, A::State>,
+    /// Windows, by end, that contain a shared slice and have not fired. After a restart also
+    /// some that have: those that the watermark had closed before.
+    pending: BTreeSet<(EventTime, EventTime)>,
+    sliding: Sliding<K::Key, A::State>,
     /// Tables of closed windows, until a commit has deleted what the store holds of them.
     closed: Vec<Table<K::Key, Fragment<A::State>>>,
-    /// Windows that were opened (`true`) or closed since the last capture.
-    opened: BTreeMap<Window, bool>,
+    /// Windows that were opened or closed since the last capture.
+    opened: Opened,
     /// The same, on their way into a commit.
-    captured: BTreeMap<Window, bool>,
+    captured: Opened,
     /// Entries of closed windows, for the count.
     net: i64,
     /// Results must carry their order among results of equal time.
     ordered_by: Option<u32>,
     types: PhantomData<fn(T)>,
-}
-
-pub(crate) struct Slice<K, S> {
-    window: Window,
-    table: Table<K, Fragment<S>>,
-}
-
-/// The state of a key, or a part of it: where the store may hold more of the key than memory
-/// does, a new part is begun instead of reading it, and all are merged when the window closes.
-pub(crate) struct Fragment<S> {
-    /// Tells fragments of one key apart: the tick in which it was begun; 0 if it is the first.
-    serial: u32,
-    state: S,
-}
-
-impl<S: Serialize> Value for Fragment<S> {
-    fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), highwater_state::Error> {
-        highwater_state::encode_into(&self.state, bytes)
-    }
-
-    fn key_suffix(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.serial.to_be_bytes());
-    }
-}
-
-/// The part of an entry's key that names the window.
-pub(crate) fn window_prefix(window: Window) -> [u8; 16] {
-    let mut prefix = [0; 16];
-    // The sign bit is flipped, so that the order of bytes is the order of times.
-    let bytes = |t: EventTime| (t.as_micros() as u64 ^ (1 << 63)).to_be_bytes();
-    prefix[..8].copy_from_slice(&bytes(window.start));
-    prefix[8..].copy_from_slice(&bytes(window.end));
-    prefix
-}
-
-/// The inverse of [`window_prefix`], and the rest of the entry's key.
-pub(crate) fn split_window_prefix(bytes: &[u8]) -> Option<(Window, &[u8])> {
-    let (start, rest) = bytes.split_first_chunk::<8>()?;
-    let (end, rest) = rest.split_first_chunk::<8>()?;
-    let time = |b: &[u8; 8]| EventTime::from_micros((u64::from_be_bytes(*b) ^ (1 << 63)) as i64);
-    Some((Window { start: time(start), end: time(end) }, rest))
 }
 
 impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, K, W, A> {
@@ -89,27 +54,27 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         ordered_by: Option<u32>,
         key_of: Arc<K>,
         windows: W,
+        lateness: Span,
         aggregate: Arc<A>,
     ) -> Result<Self, highwater_state::Error> {
-        let mut slices = Vec::new();
-        let behind = OPEN_WINDOWS..OPEN_WINDOWS + 1;
-        backing.store.scan(&backing.id, behind, &[], &mut |_, key, _| {
-            let Some((window, _)) = split_window_prefix(key) else {
-                let message = "the name of an open window is cut short";
-                return Err(highwater_state::Error::Corrupt(message.into()));
-            };
-            // What it holds is read when the window closes.
-            slices.push(Slice { window, table: Table::cold(window_prefix(window).to_vec()) });
-            Ok(())
-        })?;
-        slices.sort_by_key(|slice| slice.window);
+        let names = stored_windows(&backing)?;
+        let shared: Slices<K::Key, A::State> = Slices::restore(&names, true);
+        let mut pending = BTreeSet::new();
+        for slice in &shared.list {
+            windows.for_each(slice.window.start, |w| {
+                pending.insert((w.end, w.start));
+            });
+        }
         Ok(WindowAggregate {
             key_of,
             windows,
             aggregate,
             backing,
-            slices,
-            recent: 0,
+            lateness,
+            own: Slices::restore(&names, false),
+            shared,
+            pending,
+            sliding: Sliding::new(),
             closed: Vec::new(),
             opened: BTreeMap::new(),
             captured: BTreeMap::new(),
@@ -120,226 +85,306 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
     }
 
     /// Takes in a batch in which nothing can be late; returns how many rows fell into no window.
-    fn take_in(&mut self, batch: &Batch<T>, tick: Tick) -> u64 {
-        if W::ONE_WINDOW {
-            self.take_in_runs(batch, tick);
-            return 0;
-        }
-        let Self { key_of, windows, aggregate, slices, recent, opened, .. } = self;
-        let mut filtered = 0;
+    fn take_in(&mut self, batch: &Batch<T>, tick: Tick) -> Result<u64, Error> {
         let mut guard = RowGuard::new(&batch.origin);
-        for (index, row) in batch.rows.iter().enumerate() {
-            guard.index = index;
-            let (time, hash) = (batch.times[index], batch.hashes[index]);
-            let stamp = || Stamp { time, order: batch.origin.order(index) };
-            let mut windows_found = 0;
-            windows.for_each(time, |window| {
-                windows_found += 1;
-                let slice = slice_of(slices, recent, opened, window);
-                let serial = slice.serial(tick);
-                key_of.with_key(row, |key| {
-                    let begin = || Fragment { serial, state: aggregate.init() };
-                    let fragment = slice.table.update(hash, key, begin);
-                    aggregate.add(&mut fragment.state, row, &stamp);
-                });
-            });
-            filtered += u64::from(windows_found == 0);
+        let (mut next, mut filtered, mut all) = (0, 0, Vec::new());
+        while let Some(&first) = batch.times.get(next) {
+            guard.index = next;
+            let Some((shared, index)) = self.table_for(first) else {
+                self.assign(batch, next, |window| all.push(window))?;
+                filtered += u64::from(all.is_empty());
+                for window in all.drain(..) {
+                    self.add_to_window(window, batch, next, tick);
+                }
+                next += 1;
+                continue;
+            };
+            // It is looked up once for a run of rows that share it.
+            let Self { key_of, aggregate, own, shared: slices, .. } = self;
+            let tables = if shared { slices } else { own };
+            let Slice { window, .. } = tables.list[index];
+            let run = batch.times[next..].iter().take_while(|t| window.contains(**t)).count();
+            // At least one row, or a window that does not hold its own event would never end.
+            let end = next + run.max(1);
+            add_rows(&mut tables.list[index], &**key_of, &**aggregate, batch, next..end, tick);
+            next = end;
         }
-        filtered
+        Ok(filtered)
     }
 
-    /// As [`take_in`](Self::take_in), where each row has one window: it is looked up once for a
-    /// run of rows that share it.
-    fn take_in_runs(&mut self, batch: &Batch<T>, tick: Tick) {
-        let Self { key_of, windows, aggregate, slices, recent, opened, .. } = self;
-        let mut guard = RowGuard::new(&batch.origin);
-        let mut next = 0;
-        while let Some(&first) = batch.times.get(next) {
-            let mut window = Window { start: first, end: first };
-            windows.for_each(first, |found| window = found);
-            let run = batch.times[next..].iter().take_while(|t| window.contains(**t)).count();
-            let slice = slice_of(slices, recent, opened, window);
-            let serial = slice.serial(tick);
-            let table = &mut slice.table;
-            // At least one row, or a window that does not hold its own event would never end.
-            for index in next..next + run.max(1) {
-                guard.index = index;
-                let row = &batch.rows[index];
-                let time = batch.times[index];
-                let stamp = || Stamp { time, order: batch.origin.order(index) };
-                key_of.with_key(row, |key| {
-                    let begin = || Fragment { serial, state: aggregate.init() };
-                    let fragment = table.update(batch.hashes[index], key, begin);
-                    aggregate.add(&mut fragment.state, row, &stamp);
-                });
+    /// The one table that a row at this time belongs to, whichever row it is: of its window, or
+    /// of the slice that all of its windows share. `None`: it belongs to each of its windows.
+    #[inline]
+    fn table_for(&mut self, time: EventTime) -> Option<(bool, usize)> {
+        if W::ONE_WINDOW {
+            if self.own.recent_holds(time) {
+                return Some((false, self.own.recent));
             }
-            next += run.max(1);
+            let mut window = None;
+            self.windows.for_each(time, |found| window = Some(found));
+            return Some((false, self.own.find(window?, &mut self.opened).0));
         }
+        if self.shared.recent_holds(time) {
+            return Some((true, self.shared.recent));
+        }
+        let slice = self.windows.slice(time)?;
+        let (index, new) = self.shared.find(slice, &mut self.opened);
+        if new {
+            let pending = &mut self.pending;
+            self.windows.for_each(time, |w| {
+                pending.insert((w.end, w.start));
+            });
+        }
+        Some((true, index))
+    }
+
+    fn assign(&self, batch: &Batch<T>, index: usize, f: impl FnMut(Window)) -> Result<(), Error> {
+        let bad = |e: BadWindow| user_error(e.into(), &batch.origin, index);
+        self.windows.assign(batch.times[index], f).map_err(bad)
+    }
+
+    fn add_to_window(&mut self, window: Window, batch: &Batch<T>, index: usize, tick: Tick) {
+        let (at, _) = self.own.find(window, &mut self.opened);
+        let (key_of, aggregate) = (&*self.key_of, &*self.aggregate);
+        add_rows(&mut self.own.list[at], key_of, aggregate, batch, index..index + 1, tick);
     }
 
     /// As [`take_in`](Self::take_in), where some rows may be late for some or all windows.
-    fn take_in_judged(&mut self, batch: &Batch<T>, mut judge: Judge<'_>, cx: &mut Cx) {
-        let Self { key_of, windows, aggregate, slices, recent, opened, .. } = self;
-        let (mut late, tick) = (LateRows::new(), cx.tick);
+    fn take_in_judged(
+        &mut self,
+        batch: &Batch<T>,
+        mut judge: Judge<'_>,
+        cx: &mut Cx,
+    ) -> Result<(), Error> {
+        let mut late = LateRows::new();
         let mut guard = RowGuard::new(&batch.origin);
-        for (index, row) in batch.rows.iter().enumerate() {
+        let (mut open, lateness) = (Vec::new(), self.lateness);
+        for index in 0..batch.len() {
             guard.index = index;
-            let bounds = judge.bounds(index);
-            let (time, hash) = (batch.times[index], batch.hashes[index]);
-            let stamp = || Stamp { time, order: batch.origin.order(index) };
-            let (mut used, mut missed) = (false, None);
-            windows.for_each(time, |window| {
-                if let Some(bound) = bounds.iter().find(|b| window.is_closed_by(b.watermark)) {
-                    missed.get_or_insert((window, *bound));
-                    return;
+            let bounds = judged_by(judge.bounds(index), cx.before);
+            let mut missed = None;
+            open.clear();
+            self.assign(batch, index, |window| {
+                match bounds.iter().find(|b| window.is_over_by(b.watermark, lateness)) {
+                    Some(bound) => {
+                        missed.get_or_insert((window, *bound));
+                    }
+                    None => open.push(window),
                 }
-                used = true;
-                let slice = slice_of(slices, recent, opened, window);
-                let serial = slice.serial(tick);
-                key_of.with_key(row, |key| {
-                    let begin = || Fragment { serial, state: aggregate.init() };
-                    let fragment = slice.table.update(hash, key, begin);
-                    aggregate.add(&mut fragment.state, row, &stamp);
-                });
-            });
+            })?;
+            let time = batch.times[index];
             match missed {
-                _ if used => cx.counters.used += 1,
-                Some((window, bound)) => {
-                    late.push(row.clone(), time, Some(window), bound, &batch.origin, index);
+                Some((window, bound)) if open.is_empty() => {
+                    let row = batch.rows[index].clone();
+                    late.push(row, time, Some(window), bound, &batch.origin, index);
+                    continue;
                 }
-                None => cx.counters.filtered += 1,
+                None if open.is_empty() => {
+                    cx.counters.filtered += 1;
+                    continue;
+                }
+                _ => cx.counters.used += 1,
+            }
+            // If it counts in all of its windows, none of them has fired, and the slice that
+            // they share may still change.
+            match missed.map_or_else(|| self.table_for(time), |_| None) {
+                Some((shared, at)) => {
+                    let Self { key_of, aggregate, own, shared: slices, .. } = self;
+                    let tables = if shared { slices } else { own };
+                    let rows = index..index + 1;
+                    add_rows(&mut tables.list[at], &**key_of, &**aggregate, batch, rows, cx.tick);
+                }
+                None => {
+                    for window in open.drain(..) {
+                        self.add_to_window(window, batch, index, cx.tick);
+                    }
+                }
             }
         }
         drop(guard);
         late.send(1, cx);
-    }
-
-    /// Brings what the store holds of a window into memory, merged with what is there.
-    fn gather(&self, slice: &mut Slice<K::Key, A::State>) -> Result<(), Error> {
-        let prefix = window_prefix(slice.window);
-        let mut stored: Vec<(KeyGroup, Vec<u8>, A::State)> = Vec::new();
-        let Backing { store, id, groups } = &self.backing;
-        for groups in slice.table.incomplete_groups(groups.clone()) {
-            store.scan(id, groups, &prefix, &mut |group, key, value| {
-                stored.push((group, key.to_vec(), highwater_state::decode(value)?));
-                Ok(())
-            })?;
-        }
-        for (group, stored_key, state) in stored {
-            let key = stored_key[prefix.len()..].split_last_chunk::<4>();
-            let Some((key, serial)) = key else {
-                let message = "a window's key is cut short".to_owned();
-                return Err(highwater_state::Error::Corrupt(message).into());
-            };
-            let (key, serial): (K::Key, _) =
-                (highwater_state::decode(key)?, u32::from_be_bytes(*serial));
-            let hash = hash_key(&key);
-            let known = slice.table.get(hash, &key).map(|fragment| fragment.serial);
-            match known {
-                // What is in memory is the newer state of the same fragment.
-                Some(known) if known == serial => {}
-                Some(_) => {
-                    slice.table.bury_stored(group, stored_key);
-                    if let Some(fragment) = slice.table.get_mut(hash, &key) {
-                        self.aggregate.merge(&mut fragment.state, state);
-                    }
-                }
-                None => slice.table.load(key, Fragment { serial, state }),
-            }
-        }
-        slice.table.completed();
         Ok(())
     }
 
-    fn fire(&mut self, mut slice: Slice<K::Key, A::State>, cx: &mut Cx) -> Result<(), Error> {
-        if !slice.table.is_complete() {
-            self.gather(&mut slice)?;
-        }
-        let Slice { window, mut table } = slice;
-        self.opened.insert(window, false);
-        let mut rows = Vec::with_capacity(table.len());
-        let mut orders = Vec::new();
-        let mut failed = Ok(());
-        let (aggregate, ordered) = (&self.aggregate, self.ordered_by.is_some());
-        table.drain(|key, fragment| {
-            if ordered {
-                match encode_key(&key) {
-                    Ok(key) => {
-                        orders.push(ResultOrder { key, start: window.start, sequence: 0 });
-                    }
-                    Err(error) => failed = Err(error),
-                }
+    /// Whether a window has had its result.
+    fn is_over(&self, window: Window, watermark: Watermark) -> bool {
+        let early = planted("window-cleanup-early");
+        window.is_over_by(watermark, if early { Span::ZERO } else { self.lateness })
+    }
+
+    /// The next window to fire, in order of end.
+    fn next_over(&mut self, cx: &Cx) -> Option<Window> {
+        while let Some((end, start)) = self.pending.first().copied() {
+            // It fired before the restart.
+            if !self.is_over(Window { start, end }, cx.before) {
+                break;
             }
-            rows.push(WindowResult { key, window, value: aggregate.finish(fragment.state) });
-        });
-        failed?;
+            self.pending.pop_first();
+        }
+        let own = self.own.list.first().map(|slice| (slice.window.end, slice.window.start));
+        let next = self.pending.first().copied().into_iter().chain(own).min();
+        let next = next.map(|(end, start)| Window { start, end });
+        next.filter(|window| self.is_over(*window, cx.now))
+    }
+
+    fn fire(&mut self, window: Window, cx: &mut Cx) -> Result<(), Error> {
+        let mut own = self.own.take(window);
+        if let Some(slice) = &mut own {
+            slice.gather(&self.backing, &*self.aggregate)?;
+        }
+        let mut results = Results::new(window, self.ordered_by);
+        if self.pending.remove(&(window.end, window.start)) {
+            let mut whole = self.shared_part(window)?;
+            if let Some(slice) = own {
+                let aggregate = self.aggregate.clone();
+                self.close(slice, |key, state| {
+                    whole.add(hash_key(&key), key, state, |a, b| aggregate.merge(a, b));
+                });
+            }
+            results.rows.reserve(whole.len());
+            for (key, state) in whole.into_entries() {
+                results.push(key, self.aggregate.finish(state))?;
+            }
+        } else if let Some(slice) = own {
+            results.rows.reserve(slice.table.len());
+            let (aggregate, mut failed) = (self.aggregate.clone(), Ok(()));
+            self.close(slice, |key, state| {
+                if let Err(error) = results.push(key, aggregate.finish(state)) {
+                    failed = Err(error);
+                }
+            });
+            failed?;
+        }
+        cx.largest = cx.largest.max(Some(window.last_time()));
+        results.send(self.lateness, cx);
+        Ok(())
+    }
+
+    /// What the slices of a window hold together.
+    fn shared_part(&mut self, window: Window) -> Result<Merged<K::Key, A::State>, Error> {
+        let Self { sliding, shared, aggregate, backing, .. } = self;
+        sliding.window(
+            window,
+            shared,
+            |slice| slice.gather(backing, &**aggregate),
+            |into, from| aggregate.merge(into, from),
+        )
+    }
+
+    /// Empties a table that is no longer needed.
+    fn close(&mut self, slice: Slice<K::Key, A::State>, mut visit: impl FnMut(K::Key, A::State)) {
+        self.opened.insert(slice.name(), false);
+        let mut table = slice.table;
+        table.drain(|key, fragment| visit(key, fragment.state));
         self.net += table.net();
         if !table.is_spent() {
             self.closed.push(table);
         }
-        cx.largest = cx.largest.max(Some(window.last_time()));
-        cx.send(0, result_batch(rows, window, self.ordered_by, orders, cx));
+    }
+
+    /// Lets slices go whose last window has fired.
+    fn drop_slices(&mut self, now: Watermark) -> Result<(), Error> {
+        let over = |slice: &&Slice<K::Key, A::State>| {
+            let mut last = None;
+            self.windows.for_each(slice.window.start, |window| {
+                last.get_or_insert(window);
+            });
+            last.is_none_or(|window| self.is_over(window, now))
+        };
+        let count = self.shared.list.iter().take_while(over).count();
+        self.shared.recent = 0;
+        for mut slice in self.shared.list.drain(..count).collect::<Vec<_>>() {
+            // What is to be deleted must be known.
+            slice.gather(&self.backing, &*self.aggregate)?;
+            self.close(slice, |_, _| ());
+        }
         Ok(())
     }
 
     fn tables(&mut self) -> impl Iterator<Item = &mut Table<K::Key, Fragment<A::State>>> {
-        self.slices.iter_mut().map(|slice| &mut slice.table).chain(&mut self.closed)
+        let slices = self.own.list.iter_mut().chain(&mut self.shared.list);
+        slices.map(|slice| &mut slice.table).chain(&mut self.closed)
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Slice<K::Key, A::State>> {
+        self.own.list.iter().chain(&self.shared.list)
     }
 }
 
-impl<K: crate::keyed::Key, S: Serialize> Slice<K, S> {
-    /// The serial of fragments that are begun in this tick.
-    fn serial(&self, tick: Tick) -> u32 {
-        if self.table.is_complete() || planted("fragments-overwrite") {
-            0
-        } else {
-            (tick.0 as u32).max(1)
-        }
+/// The bounds that decide whether a row is late: never those of the tick.
+fn judged_by(bounds: [Bound; 2], tick_before: Watermark) -> [Bound; 2] {
+    if planted("late-judged-per-tick") {
+        bounds.map(|bound| Bound { watermark: tick_before, ..bound })
+    } else {
+        bounds
     }
 }
 
-/// Results of one window: all have its last time, and none can be late downstream, because the
-/// window was open until this tick.
-pub(crate) fn result_batch<R>(
-    rows: Vec<R>,
+/// Adds rows of a batch to one table.
+#[inline]
+fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
+    slice: &mut Slice<K::Key, A::State>,
+    key_of: &K,
+    aggregate: &A,
+    batch: &Batch<T>,
+    rows: std::ops::Range<usize>,
+    tick: Tick,
+) {
+    let serial = slice.serial(tick);
+    let table = &mut slice.table;
+    let mut guard = RowGuard::new(&batch.origin);
+    for index in rows {
+        guard.index = index;
+        let (row, time) = (&batch.rows[index], batch.times[index]);
+        let stamp = || Stamp { time, order: batch.origin.order(index) };
+        key_of.with_key(row, |key| {
+            let begin = || Fragment { serial, state: aggregate.init() };
+            let fragment = table.update(batch.hashes[index], key, begin);
+            aggregate.add(&mut fragment.state, row, &stamp);
+        });
+    }
+}
+
+/// Results of one window: all have its last time.
+pub(super) struct Results<K, V> {
     window: Window,
-    ordered_by: Option<u32>,
+    rows: Vec<WindowResult<K, V>>,
     orders: Vec<ResultOrder>,
-    cx: &Cx,
-) -> Batch<R> {
-    let origin = match ordered_by {
-        Some(operator_rank) => Origin::Results { operator_rank, orders },
-        None => Origin::Unordered,
-    };
-    Batch {
-        times: vec![window.last_time(); rows.len()],
-        rows,
-        hashes: Vec::new(),
-        origin,
-        stragglers: Vec::new(),
-        floor: cx.before,
-        behind: LateReason::Returned,
-    }
+    ordered_by: Option<u32>,
 }
 
-fn slice_of<'a, K: crate::keyed::Key, S: Serialize>(
-    slices: &'a mut Vec<Slice<K, S>>,
-    recent: &mut usize,
-    opened: &mut BTreeMap<Window, bool>,
-    window: Window,
-) -> &'a mut Slice<K, S> {
-    if slices.get(*recent).is_none_or(|s| s.window != window) {
-        *recent = match slices.binary_search_by_key(&window, |s| s.window) {
-            Ok(index) => index,
-            Err(index) => {
-                opened.insert(window, true);
-                let table = Table::new(window_prefix(window).to_vec());
-                slices.insert(index, Slice { window, table });
-                index
-            }
-        };
+impl<K: crate::keyed::Key, V: Data> Results<K, V> {
+    pub(super) fn new(window: Window, ordered_by: Option<u32>) -> Self {
+        Results { window, rows: Vec::new(), orders: Vec::new(), ordered_by }
     }
-    &mut slices[*recent]
+
+    pub(super) fn push(&mut self, key: K, value: V) -> Result<(), Error> {
+        if self.ordered_by.is_some() {
+            let (key, start) = (encode_key(&key)?, self.window.start);
+            self.orders.push(ResultOrder { key, start, sequence: 0 });
+        }
+        self.rows.push(WindowResult { key, window: self.window, value });
+        Ok(())
+    }
+
+    /// None of them can be late downstream: the window was open until this tick, and what is
+    /// said downstream stays behind by the lateness.
+    pub(super) fn send(self, lateness: Span, cx: &mut Cx) {
+        let origin = match self.ordered_by {
+            Some(operator_rank) => Origin::Results { operator_rank, orders: self.orders },
+            None => Origin::Unordered,
+        };
+        let batch = Batch {
+            times: vec![self.window.last_time(); self.rows.len()],
+            rows: self.rows,
+            hashes: Vec::new(),
+            origin,
+            stragglers: Vec::new(),
+            floor: cx.before.behind(lateness),
+            behind: LateReason::Returned,
+        };
+        cx.send(0, batch);
+    }
 }
 
 impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> Logic for WindowAggregate<T, K, W, A> {
@@ -348,24 +393,24 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> Logic for WindowAgg
         let total = batch.len() as u64;
         cx.counters.events_in += total;
         let judge = Judge::new(&batch, cx.before);
-        if judge.all_on_time() {
-            let filtered = self.take_in(&batch, cx.tick);
-            cx.counters.filtered += filtered;
-            cx.counters.used += total - filtered;
-        } else {
-            self.take_in_judged(&batch, judge, cx);
+        if !judge.all_on_time() {
+            return self.take_in_judged(&batch, judge, cx);
         }
+        let filtered = self.take_in(&batch, cx.tick)?;
+        cx.counters.filtered += filtered;
+        cx.counters.used += total - filtered;
         Ok(())
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
-        // Slices are sorted by start, and so by end: what closes stands in front.
-        let closed = self.slices.iter().take_while(|s| s.window.is_closed_by(cx.now)).count();
-        if closed > 0 {
-            self.recent = 0;
-            for slice in self.slices.drain(..closed).collect::<Vec<_>>() {
-                self.fire(slice, cx)?;
-            }
+        cx.behind = self.lateness;
+        let mut any = false;
+        while let Some(window) = self.next_over(cx) {
+            self.fire(window, cx)?;
+            any = true;
+        }
+        if any && !self.shared.list.is_empty() {
+            self.drop_slices(cx.now)?;
         }
         Ok(())
     }
@@ -383,21 +428,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> Logic for WindowAgg
         budget: &mut usize,
         into: &mut Vec<Changes>,
     ) -> Result<bool, Error> {
-        let mut changes = Changes::new(id.clone());
-        for (window, open) in std::mem::take(&mut self.captured) {
-            let name = |bytes: &mut Vec<u8>| {
-                bytes.extend_from_slice(&window_prefix(window));
-                Ok(())
-            };
-            if open {
-                changes.put(OPEN_WINDOWS, name, |_| Ok(()))?;
-            } else {
-                changes.delete(OPEN_WINDOWS, name)?;
-            }
-        }
-        if !changes.is_empty() {
-            into.push(changes);
-        }
+        into.extend(capture_names(&mut self.captured, id)?);
         for table in self.tables() {
             if !table.capture(id, budget, into)? {
                 return Ok(false);
@@ -411,20 +442,41 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> Logic for WindowAgg
     }
 
     fn memory(&self) -> usize {
-        self.slices.iter().map(|slice| slice.table.memory()).sum()
+        self.sliding.memory() + self.open().map(|slice| slice.table.memory()).sum::<usize>()
     }
 
     fn evict(&mut self, bytes: usize) {
+        let mut missing = bytes.saturating_sub(self.sliding.memory());
+        self.sliding.clear();
         // From behind: windows that close last are read back last.
-        let mut missing = bytes;
-        for slice in self.slices.iter_mut().rev() {
+        for slice in self.own.list.iter_mut().rev().chain(self.shared.list.iter_mut().rev()) {
             missing = missing.saturating_sub(slice.table.evict(missing));
         }
     }
 
     fn entries(&self) -> i64 {
-        self.net + self.slices.iter().map(|slice| slice.table.net()).sum::<i64>()
+        self.net + self.open().map(|slice| slice.table.net()).sum::<i64>()
     }
+}
+
+/// The names of windows that were opened and closed, as changes of the store.
+pub(super) fn capture_names(
+    captured: &mut Opened,
+    id: &Arc<str>,
+) -> Result<Option<Changes>, highwater_state::Error> {
+    let mut changes = Changes::new(id.clone());
+    for (window, open) in std::mem::take(captured) {
+        let name = |bytes: &mut Vec<u8>| {
+            bytes.extend_from_slice(&window_prefix(window));
+            Ok(())
+        };
+        if open {
+            changes.put(OPEN_WINDOWS, name, |_| Ok(()))?;
+        } else {
+            changes.delete(OPEN_WINDOWS, name)?;
+        }
+    }
+    Ok(Some(changes).filter(|changes| !changes.is_empty()))
 }
 
 /// The bound that an element-wise operator holds a row to, if the row broke it.

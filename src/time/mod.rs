@@ -236,6 +236,16 @@ impl Watermark {
     }
 }
 
+impl Watermark {
+    /// The watermark of what may come this far behind it.
+    pub(crate) fn behind(self, span: Span) -> Watermark {
+        match self {
+            Watermark::At(time) => Watermark::At(time - span),
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,6 @@
 //! What one sender says about event time at the end of a tick, and how such sayings merge.
 
-use super::{EventTime, Watermark};
+use super::{EventTime, Span, Watermark};
 
 /// The state of a set of partitions, seen from one sender.
 ///
@@ -40,6 +40,14 @@ impl Summary {
             Summary::At(time) => before.max(Watermark::At(time)),
             Summary::Finished => Watermark::End,
             Summary::Absent | Summary::Idle | Summary::Unknown => before,
+        }
+    }
+
+    /// The same, said by an operator whose results may lie this far behind its watermark.
+    pub(crate) fn behind(self, span: Span) -> Summary {
+        match self {
+            Summary::At(time) => Summary::At(time - span),
+            other => other,
         }
     }
 

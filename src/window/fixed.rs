@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use super::Window;
+use highwater_state::planted::planted;
+
+use super::{BadWindow, Window};
 use crate::time::{EventTime, Span};
 
 /// Into how many windows of one kind an event may fall.
-const MOST_OVERLAPS: i64 = 10_000;
+pub(super) const MOST_OVERLAPS: i64 = 10_000;
 
 /// Windows that are a function of the event's time.
 pub trait FixedWindows: Clone + fmt::Display + Send + Sync + sealed::Sealed + 'static {
@@ -22,13 +24,31 @@ pub trait FixedWindows: Clone + fmt::Display + Send + Sync + sealed::Sealed + 's
 
     /// Calls `f` with every window that contains `time`, the latest first.
     fn for_each(&self, time: EventTime, f: impl FnMut(Window));
+
+    /// As [`for_each`](Self::for_each), where a window that makes no sense is an error.
+    #[doc(hidden)]
+    #[inline]
+    fn assign(&self, time: EventTime, f: impl FnMut(Window)) -> Result<(), BadWindow> {
+        self.for_each(time, f);
+        Ok(())
+    }
+
+    /// Where windows overlap in a regular way: the stretch around `time` that no window begins
+    /// or ends in, so that state can be kept once for all windows that contain it.
+    #[doc(hidden)]
+    #[inline]
+    fn slice(&self, time: EventTime) -> Option<Window> {
+        let _ = time;
+        None
+    }
 }
 
-mod sealed {
+pub(super) mod sealed {
     pub trait Sealed {}
-    impl Sealed for super::Tumbling {}
-    impl Sealed for super::Hopping {}
 }
+
+impl sealed::Sealed for Tumbling {}
+impl sealed::Sealed for Hopping {}
 
 /// Windows side by side: each event falls into exactly one.
 ///
@@ -124,6 +144,21 @@ impl FixedWindows for Hopping {
     fn for_each(&self, time: EventTime, f: impl FnMut(Window)) {
         for_each_window(time, self.size, self.slide, self.offset, f);
     }
+
+    /// Windows begin at each slide, and end at each slide plus what the size holds beyond whole
+    /// slides: so a slide falls into two slices at most.
+    #[inline]
+    fn slice(&self, time: EventTime) -> Option<Window> {
+        let (t, size, slide) = (time.as_micros(), self.size.as_micros(), self.slide.as_micros());
+        if slide >= size || !is_near(t) || size >= FAR {
+            return None;
+        }
+        let into = (t - self.offset.as_micros()).rem_euclid(slide);
+        let (start, cut) = (t - into, size % slide);
+        let (start, end) =
+            if into < cut { (start, start + cut) } else { (start + cut, start + slide) };
+        Some(Window { start: EventTime::from_micros(start), end: EventTime::from_micros(end) })
+    }
 }
 
 impl fmt::Display for Hopping {
@@ -133,11 +168,11 @@ impl fmt::Display for Hopping {
     }
 }
 
-fn display_offset(offset: Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn display_offset(offset: Span, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if offset == Span::ZERO { Ok(()) } else { write!(f, ", offset {offset}") }
 }
 
-fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
+pub(super) fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
     let (micros, slide_micros) = (size.as_micros(), slide.as_micros());
     if micros <= 0 || slide_micros <= 0 {
         return Err(format!("a window of size {size} and slide {slide}: both must be above zero"));
@@ -156,7 +191,13 @@ fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
 }
 
 /// Beyond this distance from the epoch (73,000 years), sums of times may leave an `i64`.
-const FAR: i64 = 1 << 61;
+pub(super) const FAR: i64 = 1 << 61;
+
+/// Whether sums of this time and other near times and spans stay within an `i64`.
+#[inline]
+pub(super) fn is_near(t: i64) -> bool {
+    (-FAR..FAR).contains(&t)
+}
 
 #[inline]
 fn for_each_window(
@@ -168,10 +209,15 @@ fn for_each_window(
 ) {
     let (t, size, slide, offset) =
         (time.as_micros(), size.as_micros(), slide.as_micros(), offset.as_micros());
-    if !(-FAR..FAR).contains(&t) || size >= FAR || slide >= FAR {
+    if !is_near(t) || size >= FAR || slide >= FAR {
         return for_each_far(t, size, slide, offset, f);
     }
-    let mut start = t - (t - offset).rem_euclid(slide);
+    let into = if planted("hopping-below-zero") {
+        (t - offset) % slide
+    } else {
+        (t - offset).rem_euclid(slide)
+    };
+    let mut start = t - into;
     while start > t - size {
         let end = EventTime::from_micros(start + size);
         f(Window { start: EventTime::from_micros(start), end });
@@ -193,7 +239,7 @@ fn for_each_far(t: i64, size: i64, slide: i64, offset: i64, mut f: impl FnMut(Wi
 
 /// The window, cut off at the ends of time. Two windows never become one: a window that begins
 /// before time keeps its own end, and one that ends after time its own start.
-fn window(start: i128, size: i128) -> Window {
+pub(super) fn window(start: i128, size: i128) -> Window {
     let clamp = |t: i128| {
         EventTime::from_micros(t.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
     };
@@ -297,6 +343,26 @@ mod tests {
             hop.for_each(EventTime::from_micros(t), |w| collect(&mut near, w));
             for_each_far(t, size, slide, offset, |w| collect(&mut far, w));
             prop_assert_eq!(near, far);
+        }
+
+        #[test]
+        /// No window begins or ends inside of a slice: all its times have the same windows.
+        #[test]
+        fn slices_lie_in_the_same_windows_throughout(
+            t in -500i64..500, size in 1i64..60, slide in 1i64..60, offset in -59i64..60,
+        ) {
+            prop_assume!(offset.abs() < slide);
+            let hop = Hopping::of(micros(size), micros(slide)).offset(micros(offset));
+            match hop.slice(EventTime::from_micros(t)) {
+                None => prop_assert!(slide >= size),
+                Some(slice) => {
+                    prop_assert!(slice.contains(EventTime::from_micros(t)));
+                    for other in slice.start.as_micros()..slice.end.as_micros() {
+                        prop_assert_eq!(windows(&hop, other), windows(&hop, t));
+                        prop_assert_eq!(hop.slice(EventTime::from_micros(other)), Some(slice));
+                    }
+                }
+            }
         }
 
         #[test]

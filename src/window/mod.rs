@@ -1,15 +1,27 @@
 //! Pure window logic: from event time to windows.
 
+mod calendar;
+mod cumulate;
+mod custom;
 mod fixed;
+mod global;
+mod pane;
 mod session;
 
+use highwater_state::planted::planted;
 use serde::{Deserialize, Serialize};
 
 use crate::time::{EventTime, Span, Watermark};
 
+pub use calendar::Calendar;
+pub use cumulate::Cumulate;
+pub use custom::{BadWindow, CustomWindows};
 pub use fixed::{FixedWindows, Hopping, Tumbling};
-pub use session::Session;
-pub(crate) use session::SessionSet;
+pub use global::Global;
+pub(crate) use pane::PaneRules;
+pub use pane::{Emit, Pane, Timing};
+pub(crate) use session::{Gap, SessionSet};
+pub use session::{Session, SessionBy};
 
 /// A half-open interval of event time, `[start, end)`.
 ///
@@ -47,8 +59,19 @@ impl Window {
     pub fn is_closed_by(self, watermark: Watermark) -> bool {
         match watermark {
             Watermark::End => true,
+            Watermark::At(time) if planted("inclusive-watermark") => {
+                self.end < EventTime::MAX && self.end <= time + Span::from_micros(1)
+            }
             _ => self.end < EventTime::MAX && watermark.closes(self.end),
         }
+    }
+
+    /// Whether no event for this window is accepted any more, where events may be late by
+    /// `lateness`. It saturates: a window that would be over after the end of time is over with
+    /// the input.
+    #[must_use]
+    pub fn is_over_by(self, watermark: Watermark, lateness: Span) -> bool {
+        Window { start: self.start, end: self.end + lateness }.is_closed_by(watermark)
     }
 
     /// The time of the window's result: the last time inside.

@@ -1,7 +1,9 @@
 //! Sessions: windows that grow with their events, and merge when they overlap.
 
 use std::fmt;
+use std::sync::Arc;
 
+use highwater_state::planted::planted;
 use serde::{Deserialize, Serialize};
 
 use super::Window;
@@ -26,8 +28,23 @@ impl Session {
         Session { gap }
     }
 
-    pub(crate) fn gap(self) -> Span {
-        self.gap
+    /// Each event says how long it keeps its session open, after its own time. An event that
+    /// says zero or less belongs to no session: it goes to the late port, with the reason
+    /// [`BadGap`](crate::LateReason::BadGap).
+    ///
+    /// ```
+    /// use highwater::{seconds, Session, Span};
+    /// struct Login { remembered: bool }
+    /// let gap = |login: &Login| if login.remembered { seconds(3600) } else { seconds(60) };
+    /// let sessions = Session::with_gap_of("remembered", gap);
+    /// assert_eq!(sessions.to_string(), "session with gap `remembered` per event");
+    /// ```
+    #[must_use]
+    pub fn with_gap_of<T, F>(name: &str, gap: F) -> SessionBy<F>
+    where
+        F: Fn(&T) -> Span,
+    {
+        SessionBy { name: name.to_owned(), gap: Arc::new(gap) }
     }
 
     pub(crate) fn check(self) -> Result<(), String> {
@@ -42,6 +59,44 @@ impl Session {
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "session with gap {}", self.gap)
+    }
+}
+
+/// Sessions with a gap per event: see [`Session::with_gap_of`]. The name stands for the function
+/// in the plan: give another name to another function.
+pub struct SessionBy<F> {
+    name: String,
+    gap: Arc<F>,
+}
+
+impl<F> Clone for SessionBy<F> {
+    fn clone(&self) -> Self {
+        SessionBy { name: self.name.clone(), gap: self.gap.clone() }
+    }
+}
+
+impl<F> fmt::Display for SessionBy<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session with gap `{}` per event", self.name)
+    }
+}
+
+/// How long an event keeps its session open.
+pub(crate) trait Gap<T>: Clone + 'static {
+    fn gap(&self, row: &T) -> Span;
+}
+
+impl<T> Gap<T> for Session {
+    #[inline]
+    fn gap(&self, _: &T) -> Span {
+        self.gap
+    }
+}
+
+impl<T, F: Fn(&T) -> Span + 'static> Gap<T> for SessionBy<F> {
+    #[inline]
+    fn gap(&self, row: &T) -> Span {
+        (self.gap)(row)
     }
 }
 
@@ -72,6 +127,7 @@ impl<A> SessionSet<A> {
         // An event at the last moment has no room for a window: there, time itself is inside.
         let joins = |w: &Window| {
             (w.start < new.end && new.start < w.end)
+                || (planted("touching-sessions-merged") && overlaps_or_touches(*w, new))
                 || (new.start == EventTime::MAX && w.end == new.end)
         };
         let first = self.sessions.partition_point(|(w, _)| w.start < new.start && !joins(w));
@@ -94,12 +150,24 @@ impl<A> SessionSet<A> {
         *window
     }
 
-    /// Takes out the sessions that the watermark closes, in order of end.
-    pub(crate) fn close(&mut self, watermark: Watermark, mut visit: impl FnMut(Window, A)) {
-        let closed = self.sessions.iter().take_while(|(w, _)| w.is_closed_by(watermark)).count();
+    /// Takes out the sessions to which nothing is added any more, in order of end.
+    pub(crate) fn close(
+        &mut self,
+        watermark: Watermark,
+        lateness: Span,
+        mut visit: impl FnMut(Window, A),
+    ) {
+        let over = |(w, _): &&(Window, A)| w.is_over_by(watermark, lateness);
+        let closed = self.sessions.iter().take_while(over).count();
         for (window, state) in self.sessions.drain(..closed) {
             visit(window, state);
         }
+    }
+
+    /// Whether an event at `time` would join a session that is open.
+    pub(crate) fn holds(&self, time: EventTime, gap: Span) -> bool {
+        let new = Window { start: time, end: time + gap };
+        self.sessions.iter().any(|(w, _)| w.start < new.end && new.start < w.end)
     }
 
     pub(crate) fn windows(&self) -> impl Iterator<Item = Window> {
@@ -113,6 +181,11 @@ impl<A> SessionSet<A> {
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
+}
+
+/// What sessions must not do: those that touch are two.
+fn overlaps_or_touches(a: Window, b: Window) -> bool {
+    a.start <= b.end && b.start <= a.end
 }
 
 #[cfg(test)]
@@ -156,13 +229,40 @@ mod tests {
         insert(&mut set, i64::MIN, 5);
         assert_eq!(set.len(), 2);
         let mut closed = Vec::new();
-        set.close(Watermark::At(EventTime::MAX), |w, _| closed.push(w));
+        set.close(Watermark::At(EventTime::MAX), Span::ZERO, |w, _| closed.push(w));
         assert_eq!(closed.len(), 1, "the session at the end of time stays open");
-        set.close(Watermark::End, |w, _| closed.push(w));
+        set.close(Watermark::End, Span::ZERO, |w, _| closed.push(w));
         assert_eq!(closed.len(), 2);
     }
 
     proptest! {
+        /// Each event with a gap of its own, in any order: windows that overlap are one.
+        #[test]
+        fn differential_gaps_per_event_against_merging_pairs(
+            events in prop::collection::vec((-100i64..100, 1i64..30), 1..40),
+        ) {
+            let mut set = SessionSet::default();
+            for (t, gap) in &events {
+                insert(&mut set, *t, *gap);
+            }
+            let mut expected: Vec<(i64, i64, Vec<i64>)> =
+                events.iter().map(|(t, gap)| (*t, t + gap, vec![*t])).collect();
+            // Merge any two that overlap, until none do.
+            let overlapping = |all: &[(i64, i64, Vec<i64>)]| {
+                let pairs = (0..all.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+                pairs.into_iter().find(|(i, j)| all[*i].0 < all[*j].1 && all[*j].0 < all[*i].1)
+            };
+            while let Some((i, j)) = overlapping(&expected) {
+                let (start, end, mut times) = expected.swap_remove(i);
+                let other = &mut expected[j];
+                times.append(&mut other.2);
+                *other = (start.min(other.0), end.max(other.1), times);
+            }
+            expected.iter_mut().for_each(|(_, _, times)| times.sort_unstable());
+            expected.sort();
+            prop_assert_eq!(contents(&set), expected);
+        }
+
         /// The obvious model: sort all times and cut where the gap is.
         #[test]
         fn differential_sessions_against_a_sorted_list(

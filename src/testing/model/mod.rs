@@ -2,6 +2,10 @@
 //! possible. They see all events at once, know nothing of ticks, workers or crashes, and so are
 //! what an engine of class Input must agree with.
 
+mod windows;
+
+pub use windows::{Outcome, Windows, windows};
+
 use crate::time::{EventTime, Watermark};
 
 /// An event as models see it: where it stands, and what its partition had promised before it.

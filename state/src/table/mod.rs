@@ -205,6 +205,13 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         Some(self.shards[index].value_mut(bucket))
     }
 
+    /// Visits every entry in memory, in no order that means anything.
+    pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
+        for shard in &self.shards {
+            shard.for_each(|slot| visit(&slot.key, &slot.value));
+        }
+    }
+
     /// Puts an entry that the store holds into memory, unless it is there.
     pub fn load(&mut self, key: K, value: V) {
         let hash = hash_key(&key);

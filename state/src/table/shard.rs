@@ -63,6 +63,10 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         }
     }
 
+    pub(super) fn for_each(&self, visit: impl FnMut(&Slot<K, V>)) {
+        self.slots.iter().for_each(visit);
+    }
+
     #[inline]
     pub(super) fn is_pending(&self, bucket: usize, epoch: u8) -> bool {
         self.flags[bucket] & pending(epoch) != 0
