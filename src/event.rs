@@ -77,6 +77,12 @@ pub(crate) enum Origin {
         operator_rank: u32,
         orders: Vec<ResultOrder>,
     },
+    /// Rows on one side of connected streams: what of both sides would stand at one place,
+    /// because it was the same event, is told apart by the side.
+    Side {
+        side: u32,
+        of: Box<Origin>,
+    },
     /// The order was given up on purpose: nothing downstream asks for it.
     Unordered,
 }
@@ -91,7 +97,7 @@ pub(crate) struct ResultOrder {
 /// The order of one event among events of equal time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub enum EventOrder {
-    /// An event of a source: (source, partition, position).
+    /// An event of a source: (source, partition, position, side).
     Event {
         /// The source's place in the flow.
         source: u32,
@@ -99,10 +105,23 @@ pub enum EventOrder {
         partition: u32,
         /// The event's position in the partition.
         position: u64,
+        /// The side, where streams are connected: an event that came on both stands on the left
+        /// first.
+        side: u32,
     },
-    /// A result of an upstream operator: (operator, key bytes, window start, sequence).
+    /// A result of an upstream operator: (operator, key bytes, window start, sequence, side).
     #[doc(hidden)]
-    Result { operator: u32, order: ResultOrderKey },
+    Result { operator: u32, order: ResultOrderKey, side: u32 },
+}
+
+impl EventOrder {
+    /// The same event on another side of connected streams.
+    fn on_side(mut self, on: u32) -> Self {
+        match &mut self {
+            EventOrder::Event { side, .. } | EventOrder::Result { side, .. } => *side = on,
+        }
+        self
+    }
 }
 
 /// The order of results of one operator.
@@ -117,12 +136,26 @@ impl Origin {
                 source: partition.source_rank,
                 partition: partition.index,
                 position: positions.at(index),
+                side: 0,
             },
             Origin::Results { operator_rank, orders } => EventOrder::Result {
                 operator: *operator_rank,
                 order: ResultOrderKey(orders[index].clone()),
+                side: 0,
             },
-            Origin::Unordered => EventOrder::Event { source: 0, partition: 0, position: 0 },
+            Origin::Side { side, of } => of.order(index).on_side(*side),
+            Origin::Unordered => {
+                EventOrder::Event { source: 0, partition: 0, position: 0, side: 0 }
+            }
+        }
+    }
+
+    /// The same rows as the side of connected streams that has so many sides before it.
+    pub(crate) fn behind_sides(self, before: u32) -> Origin {
+        match self {
+            origin if before == 0 => origin,
+            Origin::Side { side, of } => Origin::Side { side: side + before, of },
+            origin => Origin::Side { side: before, of: Box::new(origin) },
         }
     }
 
@@ -139,6 +172,9 @@ impl Origin {
                 operator_rank: *operator_rank,
                 orders: kept.iter().map(|&i| orders[i as usize].clone()).collect(),
             },
+            Origin::Side { side, of } => {
+                Origin::Side { side: *side, of: Box::new(of.select(kept)) }
+            }
             Origin::Unordered => Origin::Unordered,
         }
     }
@@ -146,6 +182,7 @@ impl Origin {
     pub(crate) fn partition(&self) -> Option<&Arc<Partition>> {
         match self {
             Origin::Partition { partition, .. } => Some(partition),
+            Origin::Side { of, .. } => of.partition(),
             Origin::Results { .. } | Origin::Unordered => None,
         }
     }
@@ -153,6 +190,7 @@ impl Origin {
     pub(crate) fn position(&self, index: usize) -> Option<u64> {
         match self {
             Origin::Partition { positions, .. } => Some(positions.at(index)),
+            Origin::Side { of, .. } => of.position(index),
             Origin::Results { .. } | Origin::Unordered => None,
         }
     }

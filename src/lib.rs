@@ -32,7 +32,9 @@ pub use flow::{
     Untimed, Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithLate,
 };
 pub use handle::Handle;
-pub use keyed::{Computed, Key, KeyOf, Lent, OldState, Process, ProcessCx, Timer, Ttl};
+pub use keyed::{
+    Computed, Either, EitherKey, Key, KeyOf, Lent, OldState, Process, ProcessCx, Timer, Ttl,
+};
 pub use metrics::{Metrics, OperatorMetrics, PartitionMetrics, PartitionState, Percentiles};
 pub use operator::{Class, Counters};
 pub use settings::Settings;

@@ -11,7 +11,7 @@ type Row = (u64, i64);
 fn stamp_of(row: &Row) -> Stamp {
     Stamp {
         time: EventTime::from_micros(row.1 % 7),
-        order: EventOrder::Event { source: 0, partition: 0, position: row.0 },
+        order: EventOrder::Event { source: 0, partition: 0, position: row.0, side: 0 },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The flow as users build it: typed streams over an untyped plan.
 
 mod compat;
+mod connect;
 mod erased;
 mod keyed;
 mod plan;

@@ -1,5 +1,6 @@
 //! Keyed logic: keys, and how operators come to the state behind them.
 
+mod either;
 mod process;
 mod state;
 mod ttl;
@@ -15,6 +16,7 @@ use highwater_state::{KeyGroup, Store, Table, Value};
 
 use crate::event::Batch;
 
+pub use either::{Either, EitherKey};
 pub(crate) use process::Effects;
 pub use process::{Process, ProcessCx, Timer};
 pub use state::OldState;

@@ -6,6 +6,7 @@
 pub(crate) mod element;
 pub(crate) mod event_time;
 pub(crate) mod key_by;
+pub(crate) mod lift;
 pub(crate) mod per_tick;
 pub(crate) mod process;
 pub(crate) mod running;
