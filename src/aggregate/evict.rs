@@ -192,7 +192,7 @@ mod tests {
         // Half of them come by another way, in the opposite order.
         let (mut state, mut other) = (aggregate.init(), aggregate.init());
         for (index, row) in rows.iter().enumerate() {
-            let order = EventOrder::Event { source: 0, partition: 0, position: row.1 };
+            let order = EventOrder::Event { source: 0, partition: 0, position: row.1, side: 0 };
             let stamp = || Stamp { time: EventTime::from_micros(row.0), order: order.clone() };
             aggregate.add(if index % 2 == 0 { &mut state } else { &mut other }, row, &stamp);
         }
