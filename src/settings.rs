@@ -183,6 +183,9 @@ impl Settings {
             None if self.workers > usize::from(highwater_state::KEY_GROUPS) => {
                 Err(format!("{} workers are more than there are key groups", self.workers))
             }
+            None if self.log_tail_limit == 0 => {
+                Err("the setting `log_tail_limit` is 0: no commit would fit".to_owned())
+            }
             None => Ok(()),
         }
     }

@@ -202,3 +202,36 @@ fn a_parameter_that_has_changed_is_refused() {
     let check = window(seconds(30)).check_state(dir.path()).unwrap();
     assert!(matches!(verdict(&check, "counts"), Verdict::Incompatible(_)), "{check}");
 }
+
+#[test]
+fn a_sink_that_is_gone_needs_a_word() {
+    let to = |dir: &Path, id: &str| {
+        let flow = Flow::new("sinks");
+        flow.source("events", source(10)).sink(
+            id,
+            JsonLines::to(dir.join("out")).visible_every(std::time::Duration::from_secs(3600)),
+        );
+        flow
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let handle = to(dir.path(), "out").spawn(Settings::at(&state)).unwrap();
+    while handle.metrics().operator("events").is_none_or(|o| o.counters.events_in < 10) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    handle.stop();
+    handle.wait().unwrap();
+    // What is committed may not be visible yet, and the new id knows nothing of it.
+    let check = to(dir.path(), "renamed").check_state(&state).unwrap();
+    assert_eq!(verdict(&check, "out"), Verdict::Orphaned);
+    let error = to(dir.path(), "renamed").spawn(Settings::at(&state)).unwrap().wait().unwrap_err();
+    assert!(error.to_string().contains("flow.forget(\"out\")"), "{error}");
+}
+
+#[test]
+fn what_the_flow_has_cannot_be_forgotten() {
+    let (flow, _) = flow::<V1>(10, "counting");
+    flow.forget("counting");
+    let message = flow.plan().unwrap_err().to_string();
+    assert!(message.contains("`counting`") && message.contains("evolution.rs"), "{message}");
+}

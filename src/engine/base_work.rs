@@ -44,6 +44,9 @@ impl BaseWork {
 
     /// Works until nobody can ask for anything any more.
     pub(super) fn run(&self, jobs: &Receiver<BaseJob>) -> Result<(), Error> {
+        // What an earlier run left in the log may fill it: then no tick opens, and so no commit
+        // would ever ask for this.
+        self.committed()?;
         while let Ok(job) = jobs.recv() {
             if self.poison.is_set() {
                 continue;
@@ -57,9 +60,9 @@ impl BaseWork {
     }
 
     fn committed(&self) -> Result<(), Error> {
-        let was_full = self.store.tail().full;
-        while self.store.maintain(false)? {}
-        if was_full {
+        // IMPORTANT: told after every move, not only where the tail was full before: it may become
+        // full, hold the coordinator up, and be moved on, all within this loop.
+        while self.store.maintain(false)? {
             let _ = self.events.send(Event::TailMoved);
         }
         if let Some(request) = self.request() {

@@ -44,15 +44,15 @@ impl ThreadLane {
                 if poison.is_set() {
                     continue;
                 }
-                let result = match job {
-                    Job::Output { sink, tick, chunk } => committer.output(&sink, tick, chunk),
-                    Job::Commit(job) => committer.commit(*job).map(|done| {
+                let done = catch_unwind(AssertUnwindSafe(|| run_job(&mut committer, job)))
+                    .unwrap_or_else(|panic| Err(panicked("a commit", &*panic)));
+                match done {
+                    Ok(None) => {}
+                    Ok(Some(done)) => {
                         let _ = committed.send(BaseJob::Committed);
                         let _ = events.send(Event::Committed(done));
-                    }),
-                };
-                if let Err(error) = result {
-                    poison.fail(error);
+                    }
+                    Err(error) => poison.fail(error),
                 }
             }
         };
@@ -75,11 +75,24 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .map_err(|e| Error::io(format!("cannot start the thread {name}"), e))
 }
 
+/// A panic leaves a commit in doubt, as an error does: nothing further is committed.
+fn panicked(what: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+    Error::bug(format!("{what} panicked: {}", panic_message(panic)))
+}
+
+fn run_job(committer: &mut Committer, job: Job) -> Result<Option<CommitDone>, Error> {
+    match job {
+        Job::Output { sink, tick, chunk } => {
+            committer.output(&sink, tick, chunk)?;
+            Ok(None)
+        }
+        Job::Commit(job) => Ok(Some(committer.commit(*job)?)),
+    }
+}
+
 fn run_base_work(work: &BaseWork, jobs: &Receiver<BaseJob>) {
-    let result = catch_unwind(AssertUnwindSafe(|| work.run(jobs))).unwrap_or_else(|panic| {
-        let message = format!("the base panicked: {}", panic_message(&*panic));
-        Err(Error::bug(message))
-    });
+    let result = catch_unwind(AssertUnwindSafe(|| work.run(jobs)))
+        .unwrap_or_else(|panic| Err(panicked("the base", &*panic)));
     if let Err(error) = result {
         work.poison.fail(error);
     }
@@ -100,3 +113,7 @@ impl CommitLane for ThreadLane {
         let _ = self.base.send(BaseJob::Snapshot(reply));
     }
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

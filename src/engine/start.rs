@@ -42,6 +42,7 @@ pub(super) fn read_record(store: &dyn Store, plan: &Plan) -> Result<(TickRecord,
             record.check(&plan.name, &signatures, &plan.forgotten)?;
             record.signatures = signatures;
             record.operators.retain(|id, _| !plan.forgotten.contains(id));
+            record.sinks.retain(|id, _| !plan.forgotten.contains(id));
             Ok((record, true))
         }
         None => {

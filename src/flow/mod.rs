@@ -142,8 +142,9 @@ impl Flow {
         Ok(())
     }
 
-    /// Lets the state of an operator or source go that the flow no longer has. Without this
-    /// word a flow does not start on state that it has no operator for.
+    /// Lets the state of an operator, source or sink go that the flow no longer has; of a sink,
+    /// that is output that was committed and is not yet visible. Without this word a flow does not
+    /// start on state that it has no operator for. To forget what the flow has is a plan error.
     pub fn forget(&self, id: &str) {
         self.plan.lock().forgotten.push(id.to_owned());
     }

@@ -1,0 +1,63 @@
+//! When changes come faster than the base takes them in, ticks wait: the flow slows down, and
+//! never stands still.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use highwater::prelude::*;
+use highwater::source::Generator;
+
+const EVENTS: u64 = 200_000;
+
+/// Each event changes another key, so that every commit is about as large as its ticks.
+fn flow() -> Flow {
+    let flow = Flow::new("pressed");
+    let row = |_, index: u64| (index % 50_000, EventTime::from_micros(index as i64));
+    flow.source("events", Generator::new(2, Some(EVENTS / 2), row))
+        .event_time(|e| e.1, Disorder::ascending())
+        .key_by(|e| &e.0)
+        .running("counts", Count)
+        .unbounded()
+        .filter(|_| false)
+        .sink("out", Stdout::json());
+    flow
+}
+
+/// Runs for at most so long; returns how many events were read.
+fn run(dir: &Path, settings: impl Fn(Settings) -> Settings, stop_at: u64) -> u64 {
+    let settings = settings(Settings::at(dir)).workers(2).commit_interval(Duration::ZERO);
+    let handle = flow().spawn(settings).unwrap();
+    let read = |metrics: &Metrics| metrics.operator("events").map_or(0, |o| o.counters.events_in);
+    let started = Instant::now();
+    while !handle.is_finished() && read(&handle.metrics()) < stop_at {
+        let waited = started.elapsed();
+        assert!(waited < Duration::from_secs(60), "it stands still: {:?}", handle.metrics());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    handle.stop();
+    read(&handle.wait().unwrap())
+}
+
+#[test]
+fn a_log_that_is_always_full_slows_down_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = |settings: Settings| settings.log_tail_limit(128 << 10).tick_max_events(2_000);
+    assert_eq!(run(dir.path(), small, u64::MAX), EVENTS);
+}
+
+#[test]
+fn a_flow_that_starts_with_a_full_log_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // A limit that is never reached, and then one that is reached at the start.
+    run(dir.path(), |settings| settings.log_tail_limit(1 << 30), EVENTS / 2);
+    let read = run(dir.path(), |settings| settings.log_tail_limit(1 << 10), u64::MAX);
+    assert_eq!(read, EVENTS);
+}
+
+#[test]
+fn a_log_without_room_is_refused() {
+    let Err(error) = flow().spawn(Settings::in_memory().log_tail_limit(0)) else {
+        panic!("it was accepted");
+    };
+    assert!(error.to_string().contains("log_tail_limit"), "{error}");
+}
