@@ -8,6 +8,7 @@
 //! engine for tests.
 
 mod aggregate;
+pub mod doc;
 mod engine;
 mod error;
 mod event;
@@ -28,20 +29,22 @@ pub use aggregate::*;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Data, EventOrder, Late, LateReason, Partition, Stored};
 pub use flow::{
-    Facts, Flow, Keyed, Raw, RunningStream, SourceStream, StateCheck, Stream, Timed, Undeclared,
-    Untimed, Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithLate,
+    BroadcastResults, CountWindowed, Facts, Flow, GlobalWindowed, Keyed, Overed, Raw,
+    RunningStream, SourceStream, StateCheck, StateStream, Stream, Timed, Undeclared, Untimed,
+    Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{
-    Computed, Either, EitherKey, Key, KeyOf, Lent, OldState, Process, ProcessCx, Timer, Ttl,
+    BroadcastProcess, ClockTimer, Computed, CountResult, Either, EitherKey, GlobalTrigger, Key,
+    KeyOf, Lent, OldState, Process, Process2, ProcessCx, Timer, Ttl,
 };
 pub use metrics::{Metrics, OperatorMetrics, PartitionMetrics, PartitionState, Percentiles};
 pub use operator::{Class, Counters};
 pub use settings::Settings;
 pub use tick::{CommittedOperator, CommittedPartition, LastCommit};
 pub use time::{
-    Disorder, EventTime, ParseTimeError, Span, Tick, Watermark, days, hours, micros, millis,
-    minutes, seconds,
+    ClockTime, Disorder, EventTime, ParseTimeError, Span, Tick, Watermark, days, hours, micros,
+    millis, minutes, seconds,
 };
 pub use window::*;
 

@@ -1,4 +1,4 @@
-//! Keyed streams: running aggregates and process functions; windows are begun here.
+//! Keyed streams: running aggregates; windows are begun here.
 
 use std::any::TypeId;
 use std::marker::PhantomData;
@@ -8,14 +8,13 @@ use std::sync::Arc;
 use highwater_state::{Table, schema_of};
 use serde::de::DeserializeOwned;
 
-use super::plan::{BuildCx, Factory, OutPort};
-use super::stream::{Facts, Spec, Stream, Timed, Untimed, WithLate};
+use super::plan::{Factory, OutPort};
+use super::stream::{Facts, Spec, Stream, Timed, Untimed};
 use super::windowed::{WindowKind, Windowed};
 use super::{SharedPlan, Types};
 use crate::aggregate::Aggregate;
-use crate::event::{Data, Stored};
-use crate::keyed::{Expiries, Key, KeyOf, Process, Ttl};
-use crate::operator::process::{Order, ProcessKeyed};
+use crate::event::Data;
+use crate::keyed::{Expiries, Key, KeyOf, Ttl};
 use crate::operator::running::Running;
 use crate::operator::{Class, Logic};
 
@@ -52,64 +51,6 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
     #[track_caller]
     pub fn window<W: WindowKind<T>>(&self, id: &str, windows: W) -> Windowed<T, K, W> {
         Windowed::new(self.clone(), id, windows, Location::caller())
-    }
-
-    /// A process function in event-time order: accepted events wait until the watermark passes
-    /// them, then events and timers come in order of time, a timer before an event of equal time.
-    #[track_caller]
-    pub fn process<P: Process<K::Key, T>>(
-        &self,
-        id: &str,
-        process: P,
-    ) -> Undeclared<WithLate<P::Output, T>>
-    where
-        T: Stored,
-    {
-        let spec = Spec { needs_order: true, ..stateful("process", String::new()) };
-        self.add_process(id, spec, true, process)
-    }
-
-    /// A process function that acts at once, in order of arrival; timers fire at the end of the
-    /// tick in which the watermark passes them.
-    #[track_caller]
-    pub fn process_on_arrival<P: Process<K::Key, T>>(
-        &self,
-        id: &str,
-        process: P,
-    ) -> Undeclared<WithLate<P::Output, T>>
-    where
-        T: Stored,
-    {
-        let spec = Spec { class: Class::Arrival, ..stateful("process_on_arrival", String::new()) };
-        self.add_process(id, spec, false, process)
-    }
-
-    #[track_caller]
-    fn add_process<P: Process<K::Key, T>>(
-        &self,
-        id: &str,
-        mut spec: Spec,
-        event_time_order: bool,
-        process: P,
-    ) -> Undeclared<WithLate<P::Output, T>>
-    where
-        T: Stored,
-    {
-        let (key, state) = (schema_of::<(K::Key, T)>(), schema_of::<P::State>());
-        spec.types = Types { key, state, version: P::VERSION };
-        let (key_of, process) = (self.key_of.clone(), Arc::new(process));
-        let make: Factory = Arc::new(move |cx| {
-            let BuildCx { backing, ordered_by, .. } = cx;
-            let (key_of, process) = (key_of.clone(), process.clone());
-            let order = Order { event_time: event_time_order, ordered_by: *ordered_by };
-            let mut logic = ProcessKeyed::new(backing.clone(), key_of, process, order, cx.ttl);
-            logic.restore()?;
-            Ok(Box::new(logic) as Box<dyn Logic>)
-        });
-        let inputs = vec![self.stream.port];
-        let node = self.stream.add(Some(id), spec, inputs, Location::caller(), make);
-        let stream = WithLate::new(self.stream.at(node, 0), self.stream.at(node, 1));
-        Undeclared { stream, plan: self.stream.plan.clone(), node }
     }
 }
 
@@ -168,21 +109,41 @@ pub struct Undeclared<S> {
     node: usize,
 }
 
+/// Gives an operator a ttl.
+pub(super) fn declare_ttl(plan: &SharedPlan, node: usize, ttl: Ttl) {
+    let mut plan = plan.lock();
+    let node = &mut plan.nodes[node];
+    let comma = if node.params.is_empty() { "" } else { ", " };
+    node.params = format!("{}{comma}{ttl}", node.params);
+    let on_arrival = (ttl.on_read && !node.needs_order)
+        .then(|| format!("{ttl}: reads count only in event-time order, and it acts on arrival"));
+    let unfit = node.ttl_fault.map(ToOwned::to_owned);
+    node.fault = node.fault.take().or(ttl.fault()).or(unfit).or(on_arrival);
+    node.ttl = Some(ttl);
+}
+
 impl<S> Undeclared<S> {
+    pub(super) fn new(stream: S, plan: SharedPlan, node: usize) -> Self {
+        Undeclared { stream, plan, node }
+    }
+
+    /// Says why the operator cannot have a ttl.
+    pub(super) fn refuse_ttl(&self, why: &'static str) {
+        self.plan.lock().nodes[self.node].ttl_fault = Some(why);
+    }
+
     /// The state of a key is kept until the operator itself forgets it.
     pub fn unbounded(self) -> S {
         self.stream
     }
 
     /// The state of a key is kept for some event time after it was last used; its timers stay.
+    ///
+    /// Reads can count only where events come in order of event time: on arrival, whether a read
+    /// came in time would depend on how events happened to be cut into ticks, so
+    /// [`Ttl::from_read`] does not build there.
     pub fn ttl(self, ttl: Ttl) -> S {
-        let mut plan = self.plan.lock();
-        let node = &mut plan.nodes[self.node];
-        let comma = if node.params.is_empty() { "" } else { ", " };
-        node.params = format!("{}{comma}{ttl}", node.params);
-        node.fault = node.fault.take().or(ttl.fault()).or(node.ttl_fault.map(ToOwned::to_owned));
-        node.ttl = Some(ttl);
-        drop(plan);
+        declare_ttl(&self.plan, self.node, ttl);
         self.stream
     }
 }

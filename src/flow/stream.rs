@@ -417,7 +417,7 @@ impl<T> Deref for SourceStream<T> {
     }
 }
 
-fn drop_port<T, M>(stream: &Stream<T, M>, why: &str) {
+pub(super) fn drop_port<T, M>(stream: &Stream<T, M>, why: &str) {
     let PortRef { node, port } = stream.port;
     let mut plan = stream.plan.lock();
     if let Some(out) = plan.nodes.get_mut(node).and_then(|n| n.outputs.get_mut(port)) {

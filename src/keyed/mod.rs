@@ -1,9 +1,17 @@
 //! Keyed logic: keys, and how operators come to the state behind them.
 
+mod broadcast;
+mod counted;
+mod dedup;
 mod either;
+mod global;
+mod over;
 mod process;
+mod rules;
 mod state;
+mod stateful;
 mod ttl;
+mod two;
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,13 +24,25 @@ use highwater_state::{KeyGroup, Store, Table, Value};
 
 use crate::event::Batch;
 
+pub use broadcast::BroadcastProcess;
+pub(crate) use broadcast::Broadcasting;
+pub use counted::CountResult;
+pub(crate) use counted::{CountWindows, Counting};
+pub(crate) use dedup::Dedup;
 pub use either::{Either, EitherKey};
-pub(crate) use process::Effects;
-pub use process::{Process, ProcessCx, Timer};
+pub use global::GlobalTrigger;
+pub(crate) use global::Triggered;
+pub(crate) use over::Over;
+pub(crate) use process::{Call, Effects};
+pub use process::{ClockTimer, Process, ProcessCx, Timer};
+pub(crate) use rules::{Plain, Rules};
 pub use state::OldState;
 pub(crate) use state::{KeyState, split};
+pub(crate) use stateful::{MapWithState, UpdateState};
 pub use ttl::Ttl;
 pub(crate) use ttl::{Expiries, is_over};
+pub use two::Process2;
+pub(crate) use two::TwoInputs;
 
 /// What can be a key: comparable, and encodable in a canonical way. Types whose equal values
 /// encode differently (a `HashMap`, for example) must not be keys.

@@ -6,7 +6,7 @@ use highwater_state::{Error, Value, decode, encode_into};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::process::Timer;
+use super::process::{ClockTimer, Timer};
 use crate::error::BoxError;
 use crate::time::EventTime;
 
@@ -29,6 +29,16 @@ pub(crate) struct StateHead {
     pub(crate) timers: BTreeSet<Timer>,
     /// When the value was last written (or read, if that counts). Only kept with a TTL.
     pub(crate) touched: Option<EventTime>,
+    /// Timers of the tick clock, set and not yet fired or deleted.
+    pub(crate) clock_timers: BTreeSet<ClockTimer>,
+}
+
+impl StateHead {
+    /// Notes that the value was used at `time`. Events on arrival come in any order of time, so
+    /// an earlier one must not take back what a later one has said.
+    pub(crate) fn touch(&mut self, time: EventTime) {
+        self.touched = self.touched.max(Some(time));
+    }
 }
 
 /// State as an older version of the program wrote it.
@@ -63,7 +73,8 @@ impl<S> KeyState<S> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.value.is_none() && self.head.timers.is_empty()
+        let StateHead { timers, clock_timers, .. } = &self.head;
+        self.value.is_none() && timers.is_empty() && clock_timers.is_empty()
     }
 }
 

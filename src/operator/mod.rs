@@ -3,12 +3,15 @@
 //! An operator's [`Logic`] is handed whole batches of the lowest open tick, then the end of the
 //! tick. What it decides stands in its [`Cx`]; the engine acts on it.
 
+pub(crate) mod broadcast;
 pub(crate) mod element;
 pub(crate) mod event_time;
 pub(crate) mod key_by;
 pub(crate) mod lift;
+pub(crate) mod partition_map;
 pub(crate) mod per_tick;
 pub(crate) mod process;
+pub(crate) mod repartition;
 pub(crate) mod running;
 pub(crate) mod session;
 pub(crate) mod sink;

@@ -1,5 +1,7 @@
 //! Keyed process functions, in event-time order or in order of arrival.
 
+mod advance;
+
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -7,35 +9,47 @@ use std::sync::Arc;
 use highwater_state::planted::planted;
 use highwater_state::{Changes, Table, hash_key};
 
+use super::broadcast::Shared;
 use super::waiting::WaitingEvents;
 use super::window::late_element;
 use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::error::{Error, ErrorKind};
-use crate::event::{Batch, LateReason, Origin, ResultOrder, Rows, Stored};
+use crate::event::{Batch, EventOrder, LateReason, Origin, ResultOrder, Rows, Stored};
 use crate::keyed::{
-    Backing, Effects, Expiries, KeyOf, KeyState, Process, ProcessCx, Timer, Ttl, encode_key,
-    is_over, split,
+    Backing, Call, Effects, Expiries, KeyOf, KeyState, ProcessCx, Rules, Ttl, encode_key, is_over,
+    split,
 };
-use crate::time::{EventTime, Watermark};
+use crate::time::{ClockTime, EventTime, Watermark};
 
 /// First byte of an entry's key: a key's state, or a waiting event.
 pub(crate) const STATE: u8 = 0;
 const WAITING: u8 = 1;
 
-pub(crate) struct ProcessKeyed<T, K: KeyOf<T>, P: Process<K::Key, T>> {
+pub(crate) struct ProcessKeyed<T, K: KeyOf<T>, R: Rules<K::Key, T>> {
     key_of: Arc<K>,
-    process: Arc<P>,
+    rules: Arc<R>,
     order: Order,
     ttl: Option<Ttl>,
     backing: Backing,
-    table: Table<K::Key, KeyState<P::State>>,
-    /// Which keys have a timer when; an entry may outlive its timer, and is then ignored.
+    table: Table<K::Key, KeyState<R::State>>,
+    /// Which keys have a timer when, by time and key bytes.
     due: BTreeMap<(EventTime, Vec<u8>), (u64, K::Key)>,
+    /// The same of the tick clock.
+    clock_due: BTreeMap<(ClockTime, Vec<u8>), (u64, K::Key)>,
     expiries: Expiries<K::Key>,
     /// Accepted and not yet acted on.
     waiting: WaitingEvents<T>,
-    effects: Effects<P::Output>,
-    output: Output<P::Output>,
+    shared: Shared<R::Shared, R::Signal>,
+    /// On arrival, where the clock is looked at: it is known at the end of the tick only. Empty
+    /// between ticks.
+    arrived: Vec<Arrived<T>>,
+    /// Keys that want to be called after the last event of the present time; empty between ticks.
+    asked: Vec<(u64, K::Key)>,
+    /// The clock of the open tick.
+    clock: ClockTime,
+    effects: Effects<R::Output>,
+    output: Output<R::Output>,
+    tally: Tally,
     types: PhantomData<fn(T)>,
 }
 
@@ -54,26 +68,52 @@ struct Output<O> {
     orders: Vec<ResultOrder>,
 }
 
-impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
+/// Hash of the key, time, order and row of an event.
+type Arrived<T> = (u64, EventTime, EventOrder, T);
+
+/// What became of events since the last look.
+#[derive(Default)]
+struct Tally {
+    used: u64,
+    filtered: u64,
+}
+
+/// When and why rules are called.
+#[derive(Clone, Copy)]
+struct Now<'a> {
+    time: EventTime,
+    order: Option<&'a EventOrder>,
+    watermark: Watermark,
+    call: Call,
+    ended: bool,
+}
+
+impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
     pub(crate) fn new(
         backing: Backing,
         key_of: Arc<K>,
-        process: Arc<P>,
+        rules: Arc<R>,
         order: Order,
         ttl: Option<Ttl>,
     ) -> Self {
         ProcessKeyed {
             key_of,
-            process,
+            rules,
             order,
             ttl,
             table: Table::cold(vec![STATE]),
             due: BTreeMap::new(),
+            clock_due: BTreeMap::new(),
             expiries: Expiries::default(),
             waiting: WaitingEvents::new(WAITING, backing.id.clone()),
+            shared: Shared::new(&backing),
+            arrived: Vec::new(),
+            asked: Vec::new(),
+            clock: ClockTime::default(),
             backing,
             effects: Effects::default(),
             output: Output { rows: Vec::new(), times: Vec::new(), orders: Vec::new() },
+            tally: Tally::default(),
             types: PhantomData,
         }
     }
@@ -82,17 +122,25 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
     /// is read when they come.
     pub(crate) fn restore(&mut self) -> Result<(), highwater_state::Error> {
         let backing = self.backing.clone();
+        if R::BROADCAST {
+            self.shared.restore(&backing)?;
+        }
         backing.scan(&[WAITING], |key, row| self.waiting.restore(&key[1..], row))?;
         backing.scan(&[STATE], |key, value| {
             let (_, head, _) = split(value)?;
             let end = self.ttl.zip(head.touched).map(|(ttl, touched)| ttl.end(touched));
-            if head.timers.is_empty() && end.is_none() {
+            if head.timers.is_empty() && head.clock_timers.is_empty() && end.is_none() {
                 return Ok(());
             }
             let key: K::Key = highwater_state::decode(&key[1..])?;
             let hash = hash_key(&key);
+            let bytes = encode_key(&key)?;
             for timer in head.timers.iter().filter(|_| !planted("lost-timer-on-restore")) {
-                self.due.insert((timer.time, encode_key(&key)?), (hash, key.clone()));
+                self.due.insert((timer.time, bytes.clone()), (hash, key.clone()));
+            }
+            let clock_timers = head.clock_timers.iter();
+            for timer in clock_timers.filter(|_| !planted("clock-timer-lost-on-restore")) {
+                self.clock_due.insert((timer.time, bytes.clone()), (hash, key.clone()));
             }
             if let Some(end) = end {
                 self.expiries.push(end, hash, key);
@@ -101,70 +149,64 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
         })
     }
 
+    /// Calls the rules for one key.
+    fn call(
+        &mut self,
+        hash: u64,
+        key: &K::Key,
+        now: Now<'_>,
+        rules: impl FnOnce(&R, &mut ProcessCx<'_, R::State, R::Output>, &R::Shared),
+    ) {
+        let key_state = self.table.update(hash, key, || KeyState::new(R::VERSION));
+        expire(key_state, self.ttl, now.time);
+        let Now { time, order, watermark, call, ended } = now;
+        let (ttl, effects) = (self.ttl, &mut self.effects);
+        let clock = R::CLOCK.then_some(self.clock);
+        let mut cx =
+            ProcessCx { key_state, time, order, watermark, clock, call, ended, ttl, effects };
+        rules(&*self.rules, &mut cx, &self.shared.state);
+    }
+
     /// Acts on one event.
     fn event(
         &mut self,
         hash: u64,
         time: EventTime,
+        order: &EventOrder,
         row: T,
         watermark: Watermark,
     ) -> Result<(), Error> {
         let key = self.key_of.with_key(&row, Clone::clone);
-        let key_state = self.table.update(hash, &key, || KeyState::new(P::VERSION));
-        expire(key_state, self.ttl, time);
-        let (ttl, effects) = (self.ttl, &mut self.effects);
-        let (firing, ended) = (false, false);
-        let mut cx = ProcessCx { key_state, time, watermark, firing, ended, ttl, effects };
-        self.process.event(&mut cx, &key, row);
-        self.settle(hash, key)
-    }
-
-    /// Fires what is due of one key at one time, in order of name.
-    fn fire(
-        &mut self,
-        hash: u64,
-        key: K::Key,
-        time: EventTime,
-        watermark: Watermark,
-        ended: bool,
-    ) -> Result<(), Error> {
-        // A timer may delete its neighbours, so each is looked for when its turn comes.
-        let mut after: Option<Timer> = None;
-        loop {
-            let Some(key_state) = self.table.get_mut(hash, &key) else { return Ok(()) };
-            let mut timers = key_state.head.timers.iter();
-            let next = timers
-                .find(|t| t.time == time && after.as_ref().is_none_or(|last| t.name > last.name));
-            let Some(timer) = next.cloned() else { break };
-            key_state.head.timers.remove(&timer);
-            expire(key_state, self.ttl, time);
-            let (firing, ttl, effects) = (true, self.ttl, &mut self.effects);
-            let mut cx = ProcessCx { key_state, time, watermark, firing, ended, ttl, effects };
-            self.process.timer(&mut cx, &key, &timer);
-            after = Some(timer);
+        let now = Now { time, order: Some(order), watermark, call: Call::Event, ended: false };
+        self.call(hash, &key, now, |rules, cx, shared| rules.event(cx, shared, &key, row));
+        let left_out = std::mem::take(&mut self.effects.left_out);
+        self.tally.filtered += u64::from(left_out);
+        self.tally.used += u64::from(!left_out);
+        if std::mem::take(&mut self.effects.after_events) {
+            self.asked.push((hash, key.clone()));
         }
         self.settle(hash, key)
     }
 
-    /// Carries out what the function did for this key.
+    /// Carries out what the rules did for this key.
     fn settle(&mut self, hash: u64, key: K::Key) -> Result<(), Error> {
         if let Some(message) = self.effects.error.take() {
             return Err(Error::new(ErrorKind::UserCode, message));
         }
-        for time in self.effects.timers_set.drain(..) {
-            self.due.insert((time, encode_key(&key)?), (hash, key.clone()));
-        }
-        let order = match self.order.ordered_by {
-            Some(_) if !self.effects.outputs.is_empty() => Some(encode_key(&key)?),
-            _ => None,
-        };
+        let ordered = self.order.ordered_by.is_some() && !self.effects.outputs.is_empty();
+        let timers = !self.effects.timers.is_empty() || !self.effects.clock_timers.is_empty();
+        let bytes = if ordered || timers { encode_key(&key)? } else { Vec::new() };
         for (time, row) in self.effects.outputs.drain(..) {
-            if let Some(key) = &order {
+            if ordered {
                 let sequence = self.output.rows.len() as u32;
-                self.output.orders.push(ResultOrder { key: key.clone(), start: time, sequence });
+                let order = ResultOrder { key: bytes.clone(), start: time, sequence };
+                self.output.orders.push(order);
             }
             self.output.rows.push(row);
             self.output.times.push(time);
+        }
+        if timers {
+            self.list_timers(hash, &key, &bytes);
         }
         let ttl = self.ttl;
         let Some(key_state) = self.table.get_mut(hash, &key) else { return Ok(()) };
@@ -177,6 +219,26 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
             self.expiries.push(ttl.end(touched), hash, key);
         }
         Ok(())
+    }
+
+    /// Lists when the key has timers, of the times at which it has set or deleted some.
+    fn list_timers(&mut self, hash: u64, key: &K::Key, bytes: &[u8]) {
+        let Some(key_state) = self.table.get(hash, key) else { return };
+        let head = &key_state.head;
+        for time in self.effects.timers.drain(..) {
+            if head.timers.iter().skip_while(|t| t.time < time).any(|t| t.time == time) {
+                self.due.insert((time, bytes.to_vec()), (hash, key.clone()));
+            } else {
+                self.due.remove(&(time, bytes.to_vec()));
+            }
+        }
+        for time in self.effects.clock_timers.drain(..) {
+            if head.clock_timers.iter().skip_while(|t| t.time < time).any(|t| t.time == time) {
+                self.clock_due.insert((time, bytes.to_vec()), (hash, key.clone()));
+            } else {
+                self.clock_due.remove(&(time, bytes.to_vec()));
+            }
+        }
     }
 
     /// Lets state go whose time is over: no event can come any more that would find it.
@@ -203,59 +265,9 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
     }
 
     fn read_back(&mut self, keys: Vec<(u64, K::Key)>) -> Result<(), Error> {
-        let process = &*self.process;
-        let decode =
-            |bytes: &[u8]| KeyState::decode(bytes, P::VERSION, &|old| process.migrate(old));
+        let rules = &*self.rules;
+        let decode = |bytes: &[u8]| KeyState::decode(bytes, R::VERSION, &|old| rules.migrate(old));
         Ok(self.backing.read_back_keys(&mut self.table, keys, decode)?)
-    }
-
-    /// Reads the state of every key that has something due.
-    fn read_back_due(&mut self, watermark: Watermark) -> Result<(), Error> {
-        if self.table.is_complete() {
-            return Ok(());
-        }
-        let timers = self.due.iter().take_while(|((time, _), _)| watermark.has_passed(*time));
-        let mut keys: Vec<_> = timers.map(|(_, key)| key.clone()).collect();
-        for (hash, row) in self.waiting.passed(watermark) {
-            keys.push((hash, self.key_of.with_key(row, Clone::clone)));
-        }
-        self.read_back(keys)
-    }
-
-    /// Acts on everything the watermark has passed: timers and events in order of time, a timer
-    /// before an event of equal time. At the end of input, timers beyond `limit` are left.
-    /// Returns how many events no longer wait.
-    fn advance(&mut self, watermark: Watermark, limit: EventTime) -> Result<u64, Error> {
-        let mut acted = 0;
-        loop {
-            let timer = self.due.first_key_value().map(|((time, _), _)| *time);
-            let timer = timer.filter(|t| watermark.has_passed(*t) && *t <= limit);
-            let event = self.waiting.first_passed(watermark);
-            match (timer, event) {
-                (Some(time), event) if event.is_none_or(|e| time <= e) => {
-                    if let Some((_, (hash, key))) = self.due.pop_first() {
-                        self.fire(hash, key, time, watermark, false)?;
-                    }
-                }
-                (_, Some(time)) => {
-                    if let Some((place, row)) = self.waiting.pop()? {
-                        self.event(place.hash, time, row, watermark)?;
-                        acted += 1;
-                    }
-                }
-                _ => return Ok(acted),
-            }
-        }
-    }
-
-    /// At the end of input, timers up to the largest event time have fired as ever. Later ones
-    /// fire once, and what they register is dropped and counted: so a heartbeat ends.
-    fn finish(&mut self, largest: Option<EventTime>) -> Result<u64, Error> {
-        let acted = self.advance(Watermark::End, largest.unwrap_or(EventTime::MIN))?;
-        for ((time, _), (hash, key)) in std::mem::take(&mut self.due) {
-            self.fire(hash, key, time, Watermark::End, true)?;
-        }
-        Ok(acted)
     }
 
     fn send_output(&mut self, cx: &mut Cx) {
@@ -278,6 +290,28 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> ProcessKeyed<T, K, P> {
         };
         cx.send(0, batch);
     }
+
+    /// Rows of the broadcast input: every worker has them, and one counts them.
+    fn signals(&mut self, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
+        let mut batch = typed::<R::Signal>(rows)?;
+        let rows = std::mem::take(&mut batch.rows);
+        if self.shared.owner {
+            cx.counters.events_in += rows.len() as u64;
+        }
+        let mut judge = Judge::new(&batch, cx.before);
+        let mut late = LateRows::new();
+        for (index, row) in rows.into_iter().enumerate() {
+            let time = batch.times[index];
+            match late_element(judge.bounds(index), time) {
+                Some(bound) => late.push(row, time, None, bound, &batch.origin, index),
+                None => self.shared.waiting.push(time, batch.origin.order(index), 0, row),
+            }
+        }
+        if self.shared.owner {
+            late.send(2, cx);
+        }
+        Ok(())
+    }
 }
 
 /// State whose time is over is gone for whoever comes now.
@@ -286,11 +320,15 @@ fn expire<S>(key_state: &mut KeyState<S>, ttl: Option<Ttl>, now: EventTime) {
         && ttl.end(touched) <= now
     {
         key_state.value = None;
+        key_state.head.touched = None;
     }
 }
 
-impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K, P> {
-    fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
+impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> Logic for ProcessKeyed<T, K, R> {
+    fn batch(&mut self, input: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
+        if input == 1 {
+            return self.signals(rows, cx);
+        }
         let mut batch = typed::<T>(rows)?;
         cx.counters.events_in += batch.len() as u64;
         if !self.order.event_time && !self.table.is_complete() {
@@ -311,12 +349,13 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
             if let Some(bound) = bound {
                 late.push(row, time, None, bound, &batch.origin, index);
             } else {
+                let (hash, order) = (batch.hashes[index], batch.origin.order(index));
                 if self.order.event_time {
-                    let order = batch.origin.order(index);
-                    self.waiting.push(time, order, batch.hashes[index], row);
+                    self.waiting.push(time, order, hash, row);
+                } else if R::CLOCK {
+                    self.arrived.push((hash, time, order, row));
                 } else {
-                    cx.counters.used += 1;
-                    self.event(batch.hashes[index], time, row, cx.before)?;
+                    self.event(hash, time, &order, row, cx.before)?;
                 }
             }
         }
@@ -326,16 +365,27 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
+        self.clock = ClockTime::from_micros(cx.clock_micros);
+        for (hash, time, order, row) in std::mem::take(&mut self.arrived) {
+            self.event(hash, time, &order, row, cx.before)?;
+        }
         self.read_back_due(cx.now)?;
-        cx.counters.used += match cx.now {
-            Watermark::End => self.finish(cx.largest)?,
-            watermark => self.advance(watermark, EventTime::MAX)?,
-        };
+        match cx.now {
+            Watermark::End => self.finish(cx)?,
+            watermark => {
+                self.advance(watermark, EventTime::MAX)?;
+                self.advance_clock(watermark)?;
+            }
+        }
         if planted("ttl-by-wall-clock") {
             self.expire_passed(Watermark::At(EventTime::from_micros(cx.clock_micros)))?;
         } else {
             self.expire_passed(cx.now)?;
         }
+        let Tally { used, filtered } = std::mem::take(&mut self.tally);
+        cx.counters.used += used;
+        cx.counters.filtered += filtered;
+        cx.wake_at_micros = self.clock_due.keys().next().map(|(time, _)| time.as_micros());
         self.send_output(cx);
         Ok(())
     }
@@ -343,6 +393,7 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
     fn begin_capture(&mut self) {
         self.table.begin_capture();
         self.waiting.begin_capture();
+        self.shared.begin_capture();
     }
 
     fn capture(
@@ -351,7 +402,9 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
         budget: &mut usize,
         into: &mut Vec<Changes>,
     ) -> Result<bool, Error> {
-        Ok(self.table.capture(id, budget, into)? && self.waiting.capture(budget, into)?)
+        Ok(self.table.capture(id, budget, into)?
+            && self.waiting.capture(budget, into)?
+            && self.shared.capture(id, budget, into)?)
     }
 
     fn committed(&mut self) {
@@ -359,7 +412,7 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
     }
 
     fn memory(&self) -> usize {
-        self.table.memory() + self.waiting.memory()
+        self.table.memory() + self.waiting.memory() + self.shared.waiting.memory()
     }
 
     fn evict(&mut self, bytes: usize) {
@@ -367,10 +420,10 @@ impl<T: Stored, K: KeyOf<T>, P: Process<K::Key, T>> Logic for ProcessKeyed<T, K,
     }
 
     fn entries(&self) -> i64 {
-        self.table.net() + self.waiting.net()
+        self.table.net() + self.waiting.net() + self.shared.entries()
     }
 
     fn held(&self) -> u64 {
-        self.waiting.len() as u64
+        self.waiting.len() as u64 + self.shared.held()
     }
 }

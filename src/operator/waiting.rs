@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use highwater_state::{Changes, Error, KeyGroup, decode, encode_into, group_of};
+use highwater_state::{Changes, Error, KEY_GROUPS, KeyGroup, decode, encode_into, group_of};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{EventOrder, Stored};
@@ -14,7 +14,7 @@ use crate::time::{EventTime, Watermark};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) time: EventTime,
-    order: EventOrder,
+    pub(crate) order: EventOrder,
     sequence: u64,
     pub(crate) hash: u64,
 }
@@ -27,10 +27,31 @@ struct Waiting<T> {
     epoch: u64,
 }
 
+/// Where in the store waiting events are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// With the key group of each event.
+    ByKey,
+    /// Behind all key groups: events that every worker has.
+    Shared,
+    /// Nowhere: another worker stores them.
+    Elsewhere,
+}
+
+impl Home {
+    fn group(self, place: &Place) -> KeyGroup {
+        match self {
+            Home::ByKey => group_of(place.hash),
+            Home::Shared | Home::Elsewhere => KEY_GROUPS,
+        }
+    }
+}
+
 /// Waiting events in order. They are written out in steps, as tables are.
 pub(crate) struct WaitingEvents<T> {
     /// What their stored keys begin with.
     prefix: u8,
+    home: Home,
     events: BTreeMap<Place, Waiting<T>>,
     next_sequence: u64,
     epoch: u64,
@@ -48,8 +69,13 @@ pub(crate) struct WaitingEvents<T> {
 
 impl<T: Stored> WaitingEvents<T> {
     pub(crate) fn new(prefix: u8, id: Arc<str>) -> Self {
+        WaitingEvents::at(Home::ByKey, prefix, id)
+    }
+
+    pub(crate) fn at(home: Home, prefix: u8, id: Arc<str>) -> Self {
         WaitingEvents {
             prefix,
+            home,
             events: BTreeMap::new(),
             next_sequence: 0,
             epoch: 0,
@@ -75,7 +101,9 @@ impl<T: Stored> WaitingEvents<T> {
     pub(crate) fn push(&mut self, time: EventTime, order: EventOrder, hash: u64, row: T) {
         let place = Place { time, order, sequence: self.next_sequence, hash };
         self.next_sequence += 1;
-        self.unsaved.push(place.clone());
+        if self.home != Home::Elsewhere {
+            self.unsaved.push(place.clone());
+        }
         self.events.insert(place, Waiting { row, saved: false, epoch: self.epoch });
     }
 
@@ -105,12 +133,16 @@ impl<T: Stored> WaitingEvents<T> {
     /// Lets the first event go.
     pub(crate) fn pop(&mut self) -> Result<Option<(Place, T)>, Error> {
         let Some((place, waiting)) = self.events.pop_first() else { return Ok(None) };
+        if self.home == Home::Elsewhere {
+            return Ok(Some((place, waiting.row)));
+        }
+        let group = self.home.group(&place);
         let pending = !waiting.saved && waiting.epoch < self.epoch;
         if pending && let Some(early) = &mut self.early {
-            put(early, self.prefix, &place, &waiting.row)?;
+            put(early, group, self.prefix, &place, &waiting.row)?;
         }
         if waiting.saved || pending {
-            self.tombstones.push((group_of(place.hash), stored_key(self.prefix, &place)?));
+            self.tombstones.push((group, stored_key(self.prefix, &place)?));
         }
         Ok(Some((place, waiting.row)))
     }
@@ -142,7 +174,8 @@ impl<T: Stored> WaitingEvents<T> {
             }
             *budget -= 1;
             if let Some(waiting) = self.events.get_mut(&place) {
-                put(changes, self.prefix, &place, &waiting.row)?;
+                let group = self.home.group(&place);
+                put(changes, group, self.prefix, &place, &waiting.row)?;
                 waiting.saved = true;
             }
         }
@@ -156,9 +189,15 @@ impl<T: Stored> WaitingEvents<T> {
     }
 }
 
-fn put<T: Stored>(changes: &mut Changes, prefix: u8, place: &Place, row: &T) -> Result<(), Error> {
+fn put<T: Stored>(
+    changes: &mut Changes,
+    group: KeyGroup,
+    prefix: u8,
+    place: &Place,
+    row: &T,
+) -> Result<(), Error> {
     changes.put(
-        group_of(place.hash),
+        group,
         |bytes| {
             bytes.push(prefix);
             encode_into(place, bytes)

@@ -3,6 +3,7 @@
 //! Everything here is pure. The one reader of the system clock is [`clock`].
 
 pub(crate) mod clock;
+mod clock_time;
 mod promise;
 mod summary;
 mod text;
@@ -12,6 +13,7 @@ use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
+pub use clock_time::ClockTime;
 pub use promise::Disorder;
 pub(crate) use promise::{Activity, PartitionTime, TimeState};
 pub(crate) use summary::Summary;

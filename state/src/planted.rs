@@ -25,6 +25,12 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("error-swallowed", "panics"),
     ("stop-flushes-windows", "rescale"),
     ("schema-ignored", "evolution"),
+    ("ttl-refreshed-by-reads", "keyed"),
+    ("dedup-refreshed", "keyed"),
+    ("timers-after-events", "keyed"),
+    ("over-excludes-peers", "keyed_law"),
+    ("broadcast-lost-on-restore", "keyed_broadcast"),
+    ("clock-timer-lost-on-restore", "keyed_clock"),
 ];
 
 /// Whether this bug is planted in this run.

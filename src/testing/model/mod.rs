@@ -2,8 +2,10 @@
 //! possible. They see all events at once, know nothing of ticks, workers or crashes, and so are
 //! what an engine of class Input must agree with.
 
+mod keyed;
 mod windows;
 
+pub use keyed::{KeyModel, Occasion, accepted, count_windows, dedup, over, process, triggered};
 pub use windows::{Outcome, Windows, windows};
 
 use crate::time::{EventTime, Watermark};
