@@ -234,21 +234,56 @@ fn a_clock_timer_wakes_a_flow_that_has_nothing_to_read() {
     }
 }
 
+/// With no memory at all state is forgotten after each commit, and read back for its timer.
+#[test]
+fn a_clock_timer_finds_state_that_was_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let flow = Flow::new("forgets");
+    let source = Pushed::<Row>::partitions(1);
+    let (sink, mut received) = highwater::sink::channel();
+    flow.source("events", source.clone())
+        .event_time(|e| t(e.1), Disorder::ascending())
+        .key_by(|e| &e.2)
+        .process_on_arrival("k", Soon)
+        .unbounded()
+        .drop_late("none")
+        .sink("out", sink);
+    let settings = Settings::at(dir.path()).workers(2).memory_budget(0);
+    let handle = flow.spawn(settings.commit_interval(Duration::ZERO)).unwrap();
+    (0..40_000).for_each(|key| source.push(0, row(0, 0, &key.to_string())));
+    let started = Instant::now();
+    let mut fired = 0;
+    while fired < 40_000 {
+        match received.try_recv() {
+            Some(waited) => {
+                assert!(waited >= 30_000);
+                fired += 1;
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{fired}: {:?}", handle.metrics());
+    }
+    handle.stop();
+    let metrics = handle.wait().unwrap();
+    assert_eq!(received.count(), 0);
+    assert_eq!(metrics.operator("k").unwrap().entries, 0);
+}
+
 /// Says so, 30 ms after an event.
 struct Soon;
 
-impl Process<u8, Row> for Soon {
+impl<K> Process<K, Row> for Soon {
     type State = i64;
     type Output = i64;
     const CLOCK: bool = true;
 
-    fn event(&self, cx: &mut ProcessCx<'_, i64, i64>, _: &u8, _: Row) {
+    fn event(&self, cx: &mut ProcessCx<'_, i64, i64>, _: &K, _: Row) {
         let now = cx.clock();
         *cx.state() = Some(now.as_micros());
         cx.set_clock_timer("soon", now + millis(30));
     }
 
-    fn clock_timer(&self, cx: &mut ProcessCx<'_, i64, i64>, _: &u8, _: &ClockTimer) {
+    fn clock_timer(&self, cx: &mut ProcessCx<'_, i64, i64>, _: &K, _: &ClockTimer) {
         let now = cx.clock().as_micros();
         if let Some(since) = cx.state().take() {
             cx.emit(now - since);

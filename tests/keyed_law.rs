@@ -54,6 +54,8 @@ enum Pipeline {
     Script,
     ScriptTtlWrite,
     ScriptTtlRead,
+    /// The script over two connected streams that hold the events between them.
+    ScriptTwo,
     MapWithState,
     UpdateState,
     Broadcast,
@@ -61,7 +63,7 @@ enum Pipeline {
     Chain,
 }
 
-const ALL: [Pipeline; 15] = [
+const ALL: [Pipeline; 16] = [
     Pipeline::Dedup,
     Pipeline::Count,
     Pipeline::CountSliding,
@@ -73,6 +75,7 @@ const ALL: [Pipeline; 15] = [
     Pipeline::Script,
     Pipeline::ScriptTtlWrite,
     Pipeline::ScriptTtlRead,
+    Pipeline::ScriptTwo,
     Pipeline::MapWithState,
     Pipeline::UpdateState,
     Pipeline::Broadcast,
@@ -221,6 +224,27 @@ impl Process<u8, Event> for Script {
     }
 }
 
+struct ScriptTwo;
+
+impl Process2<u8, Event, Event> for ScriptTwo {
+    type State = Vec<u32>;
+    type Output = Out;
+
+    fn left(&self, cx: &mut ProcessCx<'_, Vec<u32>, Out>, key: &u8, event: Event) {
+        assert_eq!(event.2 % 5, 0);
+        script(cx, *key, Occasion::Event(event));
+    }
+
+    fn right(&self, cx: &mut ProcessCx<'_, Vec<u32>, Out>, key: &u8, event: Event) {
+        assert_ne!(event.2 % 5, 0);
+        script(cx, *key, Occasion::Event(event));
+    }
+
+    fn timer(&self, cx: &mut ProcessCx<'_, Vec<u32>, Out>, key: &u8, timer: &Timer) {
+        script(cx, *key, Occasion::Timer(timer.name.clone()));
+    }
+}
+
 /// Each event tells what has been broadcast up to its time, as does a timer 3 µs later.
 struct Broadcasts;
 
@@ -304,6 +328,16 @@ fn build(
                 Some(ttl) => finish!(results.ttl(ttl), |r| r),
                 None => finish!(results.unbounded(), |r| r),
             }
+        }
+        Pipeline::ScriptTwo => {
+            let (left, right) = timed.split(|e| e.2 % 5 == 0);
+            let both = left.key_by(|e| &e.0).connect(&right.key_by(|e| &e.0));
+            let results = both.process2("k", ScriptTwo).unbounded();
+            let number = |row: Either<Event, Event>| match row {
+                Either::Left(event) | Either::Right(event) => event.2,
+            };
+            results.late().map(move |l| number(l.row)).sink("late", late);
+            results.sink("out", out);
         }
         Pipeline::MapWithState => {
             let rises = keyed.map_with_state("k", |key, last: &mut Option<u32>, e: Event| {
@@ -400,7 +434,10 @@ fn expect(pipeline: Pipeline, input: &Input, bound: i64) -> (Vec<Out>, Vec<u32>)
         }
         Pipeline::GlobalSpan => windows(model::triggered(&events, key, micros(7), false)),
         Pipeline::GlobalAccumulating => windows(model::triggered(&events, key, micros(7), true)),
-        Pipeline::Script | Pipeline::ScriptTtlWrite | Pipeline::ScriptTtlRead => {
+        Pipeline::Script
+        | Pipeline::ScriptTtlWrite
+        | Pipeline::ScriptTtlRead
+        | Pipeline::ScriptTwo => {
             let act = |hand: &mut KeyModel<'_, Vec<u32>, Out>, key: &u8, occasion| {
                 script(hand, *key, occasion);
             };

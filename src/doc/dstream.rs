@@ -7,23 +7,22 @@
 //!
 //! | Spark Streaming | here |
 //! |---|---|
-//! | `map`, `flatMap`, `filter` | [`map`], [`flat_map`], [`filter`] ([below](#map-flatmap-filter)) |
-//! | `repartition` | [`repartition`] ([below](#repartition-union)) |
-//! | `union` | [`union`] ([below](#repartition-union)) |
-//! | `count` | a window with [`Count`], or [`per_tick`] ([below](#count-reduce-countbyvalue)) |
-//! | `reduce` | a window with [`Reduce`] ([below](#count-reduce-countbyvalue)) |
-//! | `countByValue` | the row as its own key, with [`Count`] ([below](#count-reduce-countbyvalue)) |
-//! | `reduceByKey` | [`key_by`], a window, [`Reduce`]; for ever: [`running`] ([below](#reducebykey)) |
-//! | `join`, `cogroup` | [`connect`] and a window ([below](#join-cogroup)) |
-//! | `transform` | [`per_tick`] ([below](#transform-foreachrdd)) |
-//! | `updateStateByKey` | [`update_state`] ([below](#updatestatebykey-mapwithstate)) |
-//! | `mapWithState` | [`map_with_state`] ([below](#updatestatebykey-mapwithstate)) |
-//! | `window` | [`window`] with [`Hopping`] ([below](#window-countbywindow-reducebywindow)) |
-//! | `countByWindow`, `countByValueAndWindow` | [`Hopping`] and [`Count`] ([below](#window-countbywindow-reducebywindow)) |
-//! | `reduceByWindow`, `reduceByKeyAndWindow` | [`Hopping`] and [`Reduce`] ([below](#window-countbywindow-reducebywindow)) |
-//! | the same with an inverse function | not needed: overlapping windows share their parts |
-//! | `foreachRDD` | [`per_tick`], or a [sink](crate::sink) ([below](#transform-foreachrdd)) |
-//! | `print`, `saveAsTextFiles` | [`Stdout`](crate::sink::Stdout), [`JsonLines`](crate::sink::JsonLines), [`Csv`](crate::sink::Csv) |
+//! | [`map`, `flatMap`, `filter`](#rows) | [`map`], [`flat_map`], [`filter`] |
+//! | [`repartition`, `union`](#workers) | [`repartition`], [`union`] |
+//! | [`count`](#numbers) | a window with [`Count`], or [`per_tick`] |
+//! | [`reduce`](#numbers) | a window with [`Reduce`] |
+//! | [`countByValue`](#numbers) | the row as its own key, with [`Count`] |
+//! | [`reduceByKey`](#keys) | [`key_by`], a window and [`Reduce`]; or [`running`] |
+//! | [`join`, `cogroup`](#two-streams) | [`connect`] and a window |
+//! | [`transform`](#batches) | [`per_tick`] |
+//! | [`updateStateByKey`](#state) | [`update_state`] |
+//! | [`mapWithState`](#state) | [`map_with_state`] |
+//! | [`window`](#windows) | [`window`] with [`Hopping`] |
+//! | [`countByWindow`, `countByValueAndWindow`](#windows) | [`Hopping`] and [`Count`] |
+//! | [`reduceByWindow`, `reduceByKeyAndWindow`](#windows) | [`Hopping`] and [`Reduce`] |
+//! | [the same with an inverse function](#windows) | not needed: windows share their parts |
+//! | [`foreachRDD`](#batches) | a [sink](crate::sink), or [`per_tick`] |
+//! | `print`, `saveAsTextFiles` | the sinks [`Stdout`], [`JsonLines`], [`Csv`] |
 //! | `checkpoint`, `cache` | not needed: state is committed with the flow |
 //!
 //! [`map`]: crate::Stream::map
@@ -41,8 +40,11 @@
 //! [`Hopping`]: crate::Hopping
 //! [`Count`]: crate::Count
 //! [`Reduce`]: crate::Reduce
+//! [`Stdout`]: crate::sink::Stdout
+//! [`JsonLines`]: crate::sink::JsonLines
+//! [`Csv`]: crate::sink::Csv
 //!
-//! # map, flatMap, filter
+//! # Rows
 //!
 //! ```
 //! # use highwater::prelude::*;
@@ -59,7 +61,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # repartition, union
+//! # Workers
 //!
 //! A source has as many partitions as it has files or topic partitions, and each is read by one
 //! worker. `repartition` deals the rows out to all workers; `key_by` does so by itself.
@@ -77,7 +79,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # count, reduce, countByValue
+//! # Numbers
 //!
 //! In Spark these are numbers per batch. A number that means something is one per window:
 //!
@@ -120,7 +122,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # reduceByKey
+//! # Keys
 //!
 //! Per window as above; or for ever, with a new value per key and tick:
 //!
@@ -138,7 +140,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # join, cogroup
+//! # Two streams
 //!
 //! Two streams with keys of one type, connected, are one stream with rows of either kind. What a
 //! window holds of a key is its cogroup. Joins proper, by window or by the distance in time, are
@@ -174,7 +176,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # transform, foreachRDD
+//! # Batches
 //!
 //! `per_tick` calls any function with all rows of a tick, in one place. For output there are
 //! sinks, which know what has been committed: what `per_tick` does to the outside world is done
@@ -195,7 +197,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # updateStateByKey, mapWithState
+//! # State
 //!
 //! Called once per event and in order of event time, not once per batch:
 //!
@@ -226,7 +228,7 @@
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!
-//! # window, countByWindow, reduceByWindow
+//! # Windows
 //!
 //! `reduceByWindow` with an inverse function exists to make overlapping windows cheap: what
 //! leaves is subtracted. That is not needed here, and so any aggregate will do, also one without

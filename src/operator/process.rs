@@ -16,8 +16,8 @@ use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Batch, EventOrder, LateReason, Origin, ResultOrder, Rows, Stored};
 use crate::keyed::{
-    Backing, Call, Effects, Expiries, KeyOf, KeyState, ProcessCx, Rules, Ttl, encode_key, is_over,
-    split,
+    Backing, Call, ClockTimer, Effects, Expiries, KeyOf, KeyState, ProcessCx, Rules, StateHead,
+    Timer, Ttl, encode_key, is_over, split,
 };
 use crate::time::{ClockTime, EventTime, Watermark};
 
@@ -224,19 +224,23 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
     /// Lists when the key has timers, of the times at which it has set or deleted some.
     fn list_timers(&mut self, hash: u64, key: &K::Key, bytes: &[u8]) {
         let Some(key_state) = self.table.get(hash, key) else { return };
-        let head = &key_state.head;
+        let StateHead { timers, clock_timers, .. } = &key_state.head;
         for time in self.effects.timers.drain(..) {
-            if head.timers.iter().skip_while(|t| t.time < time).any(|t| t.time == time) {
-                self.due.insert((time, bytes.to_vec()), (hash, key.clone()));
+            let entry = (time, bytes.to_vec());
+            let first = Timer { time, name: String::new() };
+            if timers.range(first..).next().is_some_and(|timer| timer.time == time) {
+                self.due.insert(entry, (hash, key.clone()));
             } else {
-                self.due.remove(&(time, bytes.to_vec()));
+                self.due.remove(&entry);
             }
         }
         for time in self.effects.clock_timers.drain(..) {
-            if head.clock_timers.iter().skip_while(|t| t.time < time).any(|t| t.time == time) {
-                self.clock_due.insert((time, bytes.to_vec()), (hash, key.clone()));
+            let entry = (time, bytes.to_vec());
+            let first = ClockTimer { time, name: String::new() };
+            if clock_timers.range(first..).next().is_some_and(|timer| timer.time == time) {
+                self.clock_due.insert(entry, (hash, key.clone()));
             } else {
-                self.clock_due.remove(&(time, bytes.to_vec()));
+                self.clock_due.remove(&entry);
             }
         }
     }
