@@ -4,8 +4,8 @@
 //! watermark per partition, keeps keyed state, and writes to [sinks](sink) exactly once. All of
 //! it happens in discrete ticks, so that a killed flow goes on where it was, without a trace.
 //!
-//! The README has a first program; [`Flow`] has the smallest one; [`testing`] has the same
-//! engine for tests.
+//! The README has a first program; [`Flow`] has the smallest one; `testing` (a feature that is on
+//! by default) has the same engine for tests.
 
 mod aggregate;
 pub mod doc;
@@ -20,6 +20,7 @@ mod operator;
 mod settings;
 pub mod sink;
 pub mod source;
+#[cfg(feature = "testing")]
 pub mod testing;
 mod tick;
 mod time;

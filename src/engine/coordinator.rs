@@ -35,6 +35,9 @@ enum Phase {
     Done,
 }
 
+/// Which partitions a tick reads, by source id and name: only test drivers choose.
+pub(super) type Wanted<'a> = &'a dyn Fn(&str, &str) -> bool;
+
 pub(super) struct Coordinator {
     pub(super) plan: Arc<Plan>,
     /// Only asked how long its log's tail is.
@@ -372,7 +375,7 @@ impl Coordinator {
         let commit = self.commit_due_micros().is_some_and(|due| now >= due);
         let wake = self.wake_at_micros.is_some_and(|at| now >= at) && self.open.is_empty();
         if commit || wake || any_more(&self.sources) {
-            self.open_tick(commit, false);
+            self.open_tick(commit, false, None);
             return true;
         }
         false
@@ -386,7 +389,7 @@ impl Coordinator {
         }
         self.phase_finished = finished;
         self.phase = Phase::Last;
-        self.open_tick(true, true);
+        self.open_tick(true, true, None);
         true
     }
 
@@ -403,8 +406,9 @@ impl Coordinator {
         self.commit_due_micros().into_iter().chain(wake).min()
     }
 
-    /// Opens a tick on every worker.
-    pub(super) fn open_tick(&mut self, commit: bool, last: bool) {
+    /// Opens a tick on every worker. Partitions that `wanted` refuses, by source id and name, are
+    /// not read.
+    pub(super) fn open_tick(&mut self, commit: bool, last: bool, wanted: Option<Wanted<'_>>) {
         let tick = self.next_tick;
         self.next_tick += 1;
         let clock_micros = self.clock.now_micros();
@@ -412,7 +416,13 @@ impl Coordinator {
             Arc::new([])
         } else {
             let Settings { tick_max_events, tick_max_bytes, .. } = self.settings;
-            divide(&self.sources, tick, tick_max_events, tick_max_bytes)
+            let reads = divide(&self.sources, tick, tick_max_events, tick_max_bytes);
+            match wanted {
+                Some(wanted) => {
+                    reads.iter().copied().filter(|r| self.is_wanted(r, wanted)).collect()
+                }
+                None => reads,
+            }
         };
         if commit {
             self.commit_in_flight = true;
@@ -441,6 +451,11 @@ impl Coordinator {
             seals: Vec::new(),
         };
         self.open.insert(tick, open);
+    }
+
+    fn is_wanted(&self, read: &ReadOrder, wanted: Wanted<'_>) -> bool {
+        let source = &self.sources[read.source];
+        wanted(&source.id, &source.partitions[read.partition as usize].record.name)
     }
 
     /// Tells the sources that nothing more will be committed.

@@ -1,20 +1,19 @@
-//! The same engine, one worker, stepped by hand on the calling thread: for test drivers.
+//! The same engine, stepped by hand: for test drivers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use timely::communication::Allocator;
-use timely::communication::allocator::Thread;
-
 use highwater_state::Store;
 
 use super::assembly::CommitLane;
-use super::coordinator::{Coordinator, Parts};
+use super::coordinator::{Coordinator, Parts, Wanted};
+use super::dice::Dice;
 use super::shared::{Event, Poison, Progress};
 use super::start;
-use super::worker::{RunningWorker, WorkerStart};
+use super::stepped::Workers;
+use super::worker::WorkerStart;
 use crate::error::Error;
 use crate::flow::Plan;
 use crate::handle::Reply;
@@ -23,7 +22,7 @@ use crate::settings::Settings;
 use crate::sink::Chunk;
 use crate::tick::{CommitDone, CommitJob, Committer};
 use crate::time::clock::Clock;
-use crate::time::{Span, Tick};
+use crate::time::{EventTime, Span, Tick};
 
 /// A clock that moves when it is told to.
 #[derive(Default)]
@@ -32,6 +31,10 @@ pub(crate) struct ManualClock(AtomicI64);
 impl ManualClock {
     pub(crate) fn advance(&self, span: Span) {
         self.0.fetch_add(span.as_micros(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn now(&self) -> EventTime {
+        EventTime::from_micros(self.now_micros())
     }
 }
 
@@ -72,19 +75,27 @@ impl CommitLane for InlineLane {
 
 /// A flow between two crashes.
 pub(crate) struct ManualEngine {
-    worker: RunningWorker,
+    // Dropped first: a crash is the end of the workers.
+    workers: Workers,
     coordinator: Coordinator,
     inbox: Receiver<Event>,
 }
 
+/// What a flow is started with.
+pub(crate) struct Ground {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) settings: Settings,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Where rows go as they are; without it the sinks are opened.
+    pub(crate) collected: Option<Collected>,
+    /// Bytes of state that may be in memory.
+    pub(crate) memory_limit: usize,
+}
+
 impl ManualEngine {
-    pub(crate) fn start(
-        plan: Arc<Plan>,
-        settings: Settings,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        collected: Option<Collected>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn start(ground: Ground) -> Result<Self, Error> {
+        let Ground { plan, settings, store, clock, collected, memory_limit } = ground;
         let (events, inbox) = mpsc::channel();
         let (mut record, resumed) = start::read_record(&*store, &plan)?;
         let sources = start::list_sources(&plan, &record, resumed, &events)?;
@@ -102,19 +113,24 @@ impl ManualEngine {
         }
         let poison = Poison::new(events.clone());
         let progress = Arc::new(Progress::default());
-        let (control_sender, control) = mpsc::channel();
-        let worker_start = WorkerStart {
-            plan: plan.clone(),
-            store: store.clone(),
-            record: Arc::new(record.clone()),
-            control,
-            events,
-            poison: poison.clone(),
-            progress: progress.clone(),
-            memory_limit: settings.hot_memory(),
-            collect: collected.is_some(),
-        };
-        let worker = RunningWorker::build(Allocator::Thread(Thread::default()), worker_start)?;
+        let (mut controls, mut starts) = (Vec::new(), Vec::new());
+        let shared_record = Arc::new(record.clone());
+        for _ in 0..settings.workers {
+            let (sender, control) = mpsc::channel();
+            controls.push(sender);
+            starts.push(WorkerStart {
+                plan: plan.clone(),
+                store: store.clone(),
+                record: shared_record.clone(),
+                control,
+                events: events.clone(),
+                poison: poison.clone(),
+                progress: progress.clone(),
+                memory_limit,
+                collect: collected.is_some(),
+            });
+        }
+        let workers = Workers::build(starts)?;
         let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
         let coordinator = Coordinator::new(Parts {
             plan,
@@ -123,12 +139,12 @@ impl ManualEngine {
             clock,
             lane: Box::new(InlineLane { committer, collected, store }),
             poison,
-            controls: vec![control_sender],
+            controls,
             sources,
             record,
             resumed,
         });
-        let mut engine = ManualEngine { worker, coordinator, inbox };
+        let mut engine = ManualEngine { workers, coordinator, inbox };
         engine.hear()?;
         Ok(engine)
     }
@@ -140,27 +156,60 @@ impl ManualEngine {
         Ok(())
     }
 
-    /// Runs one tick to its end, and the last one too if the input has ended.
-    pub(crate) fn tick(&mut self, commit: bool) -> Result<(), Error> {
+    /// Whether a tick may be opened: not in a flow that has finished.
+    fn may_open(&mut self) -> Result<bool, Error> {
         self.hear()?;
         if self.coordinator.poison.is_set() {
             let message = "the flow has failed: `crash_and_restart` goes on from the last commit";
             return Err(Error::plan(message));
         }
-        if self.coordinator.is_done() {
+        Ok(!self.coordinator.is_done())
+    }
+
+    /// Runs one tick to its end, and the last one too if the input has ended. Without
+    /// `partitions`, all are read.
+    pub(crate) fn tick(
+        &mut self,
+        commit: bool,
+        partitions: Option<Wanted<'_>>,
+        dice: &mut Dice,
+    ) -> Result<(), Error> {
+        if !self.may_open()? {
             return Ok(());
         }
-        self.coordinator.open_tick(commit, false);
-        self.finish_open()?;
+        self.coordinator.open_tick(commit, false, partitions);
+        self.finish_open(dice)?;
         if self.coordinator.open_closing_tick() {
-            self.finish_open()?;
+            self.finish_open(dice)?;
         }
         Ok(())
     }
 
-    fn finish_open(&mut self) -> Result<(), Error> {
+    /// Opens a tick and lets the workers take so many steps in it: what a crash in the middle
+    /// of a tick finds.
+    pub(crate) fn begin_tick(
+        &mut self,
+        commit: bool,
+        steps: usize,
+        dice: &mut Dice,
+    ) -> Result<(), Error> {
+        if !self.may_open()? {
+            return Ok(());
+        }
+        self.coordinator.open_tick(commit, false, None);
+        for _ in 0..steps {
+            if self.coordinator.is_quiet() {
+                return Ok(());
+            }
+            self.workers.step(dice)?;
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    fn finish_open(&mut self, dice: &mut Dice) -> Result<(), Error> {
         while !self.coordinator.is_quiet() {
-            self.worker.step(false);
+            self.workers.step(dice)?;
             self.hear()?;
         }
         Ok(())

@@ -4,15 +4,20 @@
 mod assembly;
 pub(crate) mod base_work;
 mod coordinator;
+#[cfg(feature = "testing")]
+pub(crate) mod dice;
 mod ingest;
 mod lane;
 mod live;
+#[cfg(feature = "testing")]
 pub(crate) mod manual;
 mod parcel;
 mod runner;
 mod shared;
 mod sources;
 pub(crate) mod start;
+#[cfg(feature = "testing")]
+mod stepped;
 mod totals;
 mod worker;
 

@@ -187,7 +187,7 @@ impl Plan {
     }
 
     /// The weakest class from the sources to this node.
-    fn class_at(&self, node: usize) -> Class {
+    pub(crate) fn class_at(&self, node: usize) -> Class {
         let inputs = self.nodes[node].inputs.iter().map(|i| self.class_at(i.node));
         inputs.chain([self.nodes[node].class]).max().unwrap_or(Class::Input)
     }

@@ -141,6 +141,28 @@ fn read_record(store: &dyn Store, path: &Path) -> Result<TickRecord, Error> {
     TickRecord::decode(&bytes)
 }
 
+/// All that a state directory or snapshot holds, in memory: what goes on from there changes
+/// nothing on disk.
+#[cfg(feature = "testing")]
+pub(crate) fn copy_to_memory(path: &Path) -> Result<highwater_state::MemStore, Error> {
+    let dir = StateDir::open(path)?;
+    let store = highwater_state::MemStore::new();
+    let mut all = Vec::new();
+    for (operator, _) in dir.operators() {
+        let mut changes = Changes::new(Arc::from(operator));
+        dir.store.scan(operator, 0..KEY_GROUPS + 1, &[], &mut |group, key, value| {
+            let copy = |from: &[u8], into: &mut Vec<u8>| {
+                into.extend_from_slice(from);
+                Ok(())
+            };
+            changes.put(group, |bytes| copy(key, bytes), |bytes| copy(value, bytes))
+        })?;
+        all.push(changes);
+    }
+    store.commit(Commit { record: dir.record.encode()?, changes: all })?;
+    Ok(store)
+}
+
 /// Compares a plan with a state directory or snapshot.
 pub(crate) fn check_state(path: &Path, plan: &Plan) -> Result<StateCheck, Error> {
     let dir = StateDir::open(path)?;

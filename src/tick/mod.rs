@@ -6,6 +6,8 @@ mod inspect;
 mod record;
 
 pub(crate) use committer::{CommitDone, CommitJob, Committer};
+#[cfg(feature = "testing")]
+pub(crate) use dir::copy_to_memory;
 pub(crate) use dir::{check_state, delete_all};
 pub use inspect::{CommittedOperator, CommittedPartition, LastCommit};
 pub(crate) use record::{OperatorRecord, PartitionRecord, TickRecord};

@@ -28,6 +28,14 @@ impl MemStore {
         Self::default()
     }
 
+    /// A store with the same contents, which goes its own way from here.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let contents = self.lock();
+        let (record, entries) = (contents.record.clone(), contents.entries.clone());
+        MemStore { contents: Mutex::new(Contents { record, entries }) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Contents> {
         // A commit below changes the contents in steps that cannot panic halfway.
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,9 +1,11 @@
-//! The command line: the demo, its plan, and a look into state directories.
+//! The command line: the demo, its plan, a look into state directories, and transcripts.
 
 mod bytes;
 mod demo;
 mod state;
 mod table;
+#[cfg(feature = "testing")]
+mod transcript;
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -36,6 +38,10 @@ enum Command {
     /// Look into a state directory
     #[command(subcommand)]
     State(state::StateCommand),
+    /// Play transcripts on the engine: exit code 0 if all is as expected, 1 if not, 2 if a file
+    /// is no transcript
+    #[cfg(feature = "testing")]
+    Transcript(transcript::TranscriptOptions),
 }
 
 #[derive(Subcommand)]
@@ -61,6 +67,8 @@ fn main() -> ExitCode {
         }
         Command::Plan { demo, mermaid, .. } => demo::plan(&demo, mermaid),
         Command::State(command) => state::run(&command),
+        #[cfg(feature = "testing")]
+        Command::Transcript(options) => return transcript::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,134 @@
+//! From a header to a flow.
+
+use super::format::{Header, Side, SourceText, Strategy};
+use super::value::{Input, Row, Unit};
+use crate::event::Late;
+use crate::flow::{Flow, Stream, Timed, Untimed};
+use crate::sink::Stdout;
+use crate::testing::Pushed;
+use crate::time::{Disorder, EventTime};
+
+/// A flow under construction.
+pub(super) struct Building {
+    pub(super) unit: Unit,
+    timed: Option<Stream<Row, Timed>>,
+    untimed: Option<Stream<Row, Untimed>>,
+    /// The timed rows of the sources.
+    sources: Vec<Stream<Row, Timed>>,
+    /// Operators with a late port, in order.
+    late: Vec<String>,
+}
+
+/// A flow and what a player needs to know of it.
+pub(super) struct Built {
+    pub(super) flow: Flow,
+    pub(super) late: Vec<String>,
+}
+
+/// The sink of results.
+pub(super) const OUT: &str = "out";
+
+/// The sink of the late events of an operator.
+pub(super) fn late_sink(operator: &str) -> String {
+    format!("{operator}.late-out")
+}
+
+/// The id of a source.
+pub(super) fn source_id(side: Side) -> &'static str {
+    match side {
+        Side::Left => "events",
+        Side::Right => "others",
+    }
+}
+
+impl Building {
+    /// The rows so far.
+    pub(super) fn timed(&mut self) -> Result<Stream<Row, Timed>, String> {
+        let nothing = "nothing can follow an operator whose results have no event time";
+        self.timed.take().ok_or_else(|| nothing.to_owned())
+    }
+
+    /// The rows of the one source.
+    pub(super) fn source(&self) -> Result<Stream<Row, Timed>, String> {
+        match self.sources.as_slice() {
+            [one] => Ok(one.clone()),
+            _ => Err("a flow with two inputs has no one source".to_owned()),
+        }
+    }
+
+    pub(super) fn go_on(&mut self, rows: Stream<Row, Timed>) {
+        self.timed = Some(rows);
+    }
+
+    pub(super) fn end(&mut self, rows: Stream<Row, Untimed>) {
+        self.untimed = Some(rows);
+    }
+
+    pub(super) fn hear_late(&mut self, id: &str, late: Stream<Late<Row>, Untimed>) {
+        late.sink(&late_sink(id), Stdout::json());
+        self.late.push(id.to_owned());
+    }
+}
+
+fn add_source(flow: &Flow, side: Side, text: &SourceText, unit: Unit) -> Stream<Row, Timed> {
+    let pushed = Pushed::<Input>::partitions(text.partitions);
+    let disorder = match text.watermark {
+        Strategy::Manual => Disorder::punctuated(|input: &Input, _| match input {
+            Input::Mark(promise) => Some(*promise),
+            Input::Event(_) => None,
+        }),
+        Strategy::Ascending => Disorder::ascending(),
+        Strategy::AtMost(bound) => Disorder::at_most(unit.span(bound)),
+    };
+    let disorder = match text.idle_after {
+        Some(timeout) => disorder.idle_after(unit.span(timeout)),
+        None => disorder,
+    };
+    let rows = flow.source(source_id(side), pushed);
+    let kept = match text.drop_below {
+        Some(least) => rows.filter(move |input| match input {
+            Input::Event(row) => row.value.number() >= least,
+            Input::Mark(_) => true,
+        }),
+        None => (*rows).clone(),
+    };
+    // A mark is no event: it must not count as the largest time so far.
+    let time = |input: &Input| match input {
+        Input::Event(row) => row.time,
+        Input::Mark(_) => EventTime::MIN,
+    };
+    kept.event_time(time, disorder).filter_map(|input| match input {
+        Input::Event(row) => Some(row),
+        Input::Mark(_) => None,
+    })
+}
+
+/// Builds the flow of a header.
+pub(super) fn build(header: &Header) -> Result<Built, String> {
+    let unit = header.unit;
+    let flow = Flow::new("transcript");
+    let sources = match (&header.source, &header.left, &header.right) {
+        (Some(one), None, None) => vec![add_source(&flow, Side::Left, one, unit)],
+        (None, Some(left), Some(right)) => vec![
+            add_source(&flow, Side::Left, left, unit),
+            add_source(&flow, Side::Right, right, unit),
+        ],
+        (None, None, None) => {
+            vec![add_source(&flow, Side::Left, &SourceText::standard(), unit)]
+        }
+        _ => return Err("a flow has a `source`, or a `left` and a `right` one".to_owned()),
+    };
+    let timed = Some(sources[0].clone());
+    let late = Vec::new();
+    let mut building = Building { unit, timed, untimed: None, sources, late };
+    for (index, op) in header.flow.iter().enumerate() {
+        op.add(index + 1, &mut building)?;
+    }
+    match (building.timed, building.untimed) {
+        (Some(rows), _) => rows.sink(OUT, Stdout::json()),
+        (None, Some(rows)) => rows.sink(OUT, Stdout::json()),
+        (None, None) => return Err("the flow has no end".to_owned()),
+    }
+    flow.plan().map_err(|e| e.to_string())?;
+    Ok(Built { flow, late: building.late })
+}
