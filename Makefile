@@ -5,7 +5,7 @@ CARGO = cargo
 BUILD = --release --workspace
 
 .PHONY: demo test lint bench bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
-.PHONY: planted
+.PHONY: planted law
 
 setup:
 	@./scripts/setup.sh
@@ -63,3 +63,7 @@ rescale: setup
 # Bugs put in on purpose: each must be caught.
 planted: setup
 	@./scripts/planted.sh
+
+# `check_law` over every built-in operator, many times.
+law: setup
+	LAW=full $(CARGO) test $(BUILD) --test check_law -- --nocapture

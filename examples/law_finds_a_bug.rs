@@ -1,6 +1,6 @@
-//! A user's own aggregate with a mistake, and how `check_law` finds it: the last reading of each
-//! machine and window, "as it comes". The plan says class Input, as it does of every window; but
-//! which reading comes last depends on which partition happens to be read first.
+// A user's own aggregate with a mistake, and how `check_law` finds it: the last reading of each
+// machine and window, "as it comes". The plan says class Input, as it does of every window; but
+// which reading comes last depends on which partition happens to be read first.
 
 use highwater::prelude::*;
 use highwater::testing::generate::{Sample, Streams};

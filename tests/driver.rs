@@ -43,12 +43,12 @@ fn flow(source: &Pushed<Event>) -> Flow {
     windows.map(|r| (r.key, r.window.start, r.value)).sink("out", Stdout::json());
     let silent = keyed.process("silence", Silence).unbounded();
     silent.drop_late("told by the windows").sink("silent", Stdout::json());
-    keyed.running("totals", Count).unbounded().sink("totals", Stdout::json());
+    keyed.running("totals", Count).unbounded().sink("totals-out", Stdout::json());
     flow
 }
 
 fn event(n: u32) -> (usize, Event) {
-    let time = i64::from(n) - i64::from(n * 7 % 5);
+    let time = i64::from(n) - i64::from(n * 7 % 23);
     ((n % 3) as usize, ((n * n % 11) as u8, time, n))
 }
 
@@ -92,7 +92,7 @@ fn run(workers: usize, seed: u64) -> Seen {
     Seen {
         out: driver.outputs("out").unwrap(),
         silent: driver.outputs("silent").unwrap(),
-        totals: driver.outputs("totals").unwrap(),
+        totals: driver.outputs("totals-out").unwrap(),
         late: driver.outputs("late").unwrap(),
         log: driver.log().to_vec(),
         clock: driver.clock(),
@@ -137,7 +137,7 @@ fn a_log_can_be_compared_with_a_snapshot() {
     driver.push("events", 0, (7u8, 1i64, 0u32)).unwrap();
     driver.tick().unwrap();
     driver.push("events", 0, (7u8, 12i64, 1u32)).unwrap();
-    driver.push("events", 0, (7u8, 2i64, 2u32)).unwrap();
+    driver.push("events", 0, (7u8, -10i64, 2u32)).unwrap();
     driver.commit().unwrap();
     driver.crash();
     driver.restart().unwrap();
@@ -145,13 +145,12 @@ fn a_log_can_be_compared_with_a_snapshot() {
     for line in [
         "start\ntick 1\n  events: in 1 used 1 out 1",
         "tick 2, committed",
-        "  windows: in 2 used 1 late 1 out 2 \
+        "  windows: in 2 used 1 late 1 out 3 \
          watermark 1969-12-31T23:59:59.999998Z -> 1970-01-01T00:00:00.000009Z",
-        "  silence: in 2 used 1 late 1 out 1 held 1 -> 1",
+        "  silence: in 2 used 1 late 1 out 2",
         "crash\nrestart",
     ] {
-        let line = line.replace(" held 1 -> 1", "");
-        assert!(log.contains(&line), "no `{line}` in\n{log}");
+        assert!(log.contains(line), "no `{line}` in\n{log}");
     }
 }
 
@@ -197,18 +196,18 @@ fn a_restored_snapshot_is_an_older_commit() {
     let source = Pushed::partitions(1);
     let mut driver = TestDriver::new(flow(&source)).unwrap();
     assert!(driver.restore_snapshot().is_err());
-    for (n, snapshot) in [(0, true), (1, false), (2, false)] {
+    for (n, snapshot) in [(0u32, true), (1, false), (2, false)] {
         driver.push("events", 0, (1u8, i64::from(n), n)).unwrap();
         match snapshot {
             true => driver.snapshot().unwrap(),
             false => driver.commit().unwrap(),
         }
     }
-    assert_eq!(driver.outputs::<(u8, u64)>("totals").unwrap(), [(1, 1), (1, 2), (1, 3)]);
+    assert_eq!(driver.outputs::<(u8, u64)>("totals-out").unwrap(), [(1, 1), (1, 2), (1, 3)]);
     driver.restore_snapshot().unwrap();
-    assert_eq!(driver.outputs::<(u8, u64)>("totals").unwrap(), [(1, 1)]);
+    assert_eq!(driver.outputs::<(u8, u64)>("totals-out").unwrap(), [(1, 1)]);
     driver.tick().unwrap();
-    assert_eq!(driver.outputs::<(u8, u64)>("totals").unwrap(), [(1, 1), (1, 3)]);
+    assert_eq!(driver.outputs::<(u8, u64)>("totals-out").unwrap(), [(1, 1), (1, 3)]);
 }
 
 #[test]
@@ -275,6 +274,6 @@ fn quiet(source: &Pushed<Event>) -> Flow {
     let (sink, _) = highwater::sink::channel();
     windows.drop_late("not under test").map(|r| (r.key, r.window.start, r.value)).sink("out", sink);
     let (sink, _) = highwater::sink::channel();
-    keyed.running("totals", Count).unbounded().sink("totals", sink);
+    keyed.running("totals", Count).unbounded().sink("totals-out", sink);
     flow
 }

@@ -22,6 +22,15 @@ mod service {
     }
 }
 
+mod law_finds_a_bug {
+    #![allow(dead_code)]
+    include!("../examples/law_finds_a_bug.rs");
+
+    pub fn run() -> Result<(), Violation> {
+        main()
+    }
+}
+
 /// Runs an ignored test of this file in a process of its own, and returns what it printed.
 fn printed_by(test: &str) -> String {
     let this = std::env::current_exe().unwrap();
@@ -56,6 +65,21 @@ fn the_service_answers() {
     ] {
         assert!(printed.contains(expected), "{printed}");
     }
+}
+
+#[test]
+fn the_checker_finds_the_mistake_and_not_the_mended_one() {
+    let printed = printed_by("run_law_finds_a_bug");
+    let (wrong, mended) = printed.split_once("mended: ").expect("both are printed");
+    assert!(wrong.contains("found: results depend on how the input came"), "{printed}");
+    assert_eq!(wrong.matches("  push Sample").count(), 2, "{printed}");
+    assert!(mended.starts_with("100 runs"), "{printed}");
+}
+
+#[test]
+#[ignore = "run by a test above, whose process reads what it prints"]
+fn run_law_finds_a_bug() {
+    law_finds_a_bug::run().unwrap();
 }
 
 #[test]

@@ -30,7 +30,11 @@ pub use keyed_count::CountWindowed;
 pub use keyed_global::GlobalWindowed;
 pub use keyed_over::Overed;
 pub use keyed_state::StateStream;
+#[cfg(feature = "testing")]
+pub(crate) use plan::Factory;
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef};
+#[cfg(feature = "testing")]
+pub(crate) use stream::Spec;
 pub use stream::{Facts, Raw, SourceStream, Stream, Timed, Untimed, Updates, WithLate};
 pub use windowed::{WindowKind, Windowed, WindowedPanes};
 

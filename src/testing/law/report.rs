@@ -118,7 +118,7 @@ impl Violation {
                 let _ = writeln!(text, "in this run only: {error}");
             }
             // It differed before, and does not now.
-            _ => text.push_str("the difference does not show again: the flow is not repeatable\n"),
+            _ => text.push_str("the difference does not show again\n"),
         }
         let _ = write!(text, "replay it with `.replay({seed})`");
         Violation { text, seed: Some(seed) }

@@ -23,8 +23,9 @@ impl RowText {
             && agrees(time(self.start), row.window.map(|w| w.start))
             && agrees(time(self.end), row.window.map(|w| w.end))
             && agrees(self.value.clone(), Some(row.value.json()))
-            && agrees(self.pane, row.pane.map(|p| p.0))
-            && agrees(self.last, row.pane.map(|p| p.1))
+            && agrees(self.pane, row.pane.map(|p| p.index))
+            && agrees(self.timing, row.pane.map(|p| p.timing))
+            && agrees(self.last, row.pane.map(|p| p.is_final))
     }
 
     fn show(&self, unit: Unit) -> Json {
@@ -40,6 +41,7 @@ impl RowText {
         put("end", self.end.map(|t| unit.show(unit.time(t))));
         put("value", self.value.clone());
         put("pane", self.pane.map(|pane| json!(pane)));
+        put("timing", self.timing.map(|timing| json!(timing)));
         put("final", self.last.map(|last| json!(last)));
         Json::Object(shown)
     }

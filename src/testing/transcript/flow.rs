@@ -1,23 +1,29 @@
 //! From a header to a flow.
 
 use super::format::{Header, Side, SourceText, Strategy};
-use super::value::{Input, Row, Unit};
+use super::ops::pane_row;
+use super::stamp::stamped;
+use super::value::{Input, Row, Unit, Value};
 use crate::event::Late;
-use crate::flow::{Flow, Stream, Timed, Untimed};
+use crate::flow::{Flow, Stream, Timed, Untimed, Updates};
 use crate::sink::Stdout;
 use crate::testing::Pushed;
 use crate::time::{Disorder, EventTime};
+use crate::window::Pane;
 
 /// A flow under construction.
 pub(super) struct Building {
     pub(super) unit: Unit,
     timed: Option<Stream<Row, Timed>>,
     untimed: Option<Stream<Row, Untimed>>,
+    panes: Option<Panes>,
     /// The timed rows of the sources.
     sources: Vec<Stream<Row, Timed>>,
     /// Operators with a late port, in order.
     late: Vec<String>,
 }
+
+type Panes = Stream<Pane<String, Value>, Updates>;
 
 /// A flow and what a player needs to know of it.
 pub(super) struct Built {
@@ -44,8 +50,20 @@ pub(super) fn source_id(side: Side) -> &'static str {
 impl Building {
     /// The rows so far.
     pub(super) fn timed(&mut self) -> Result<Stream<Row, Timed>, String> {
+        if self.panes.is_some() {
+            return Err("only `latest` can follow windows that `emit`".to_owned());
+        }
         let nothing = "nothing can follow an operator whose results have no event time";
         self.timed.take().ok_or_else(|| nothing.to_owned())
+    }
+
+    pub(super) fn panes(&mut self) -> Result<Panes, String> {
+        let none = "`latest` follows windows that `emit`";
+        self.panes.take().ok_or_else(|| none.to_owned())
+    }
+
+    pub(super) fn go_on_with_panes(&mut self, panes: Panes) {
+        self.panes = Some(panes);
     }
 
     /// The rows of the one source.
@@ -120,14 +138,15 @@ pub(super) fn build(header: &Header) -> Result<Built, String> {
     };
     let timed = Some(sources[0].clone());
     let late = Vec::new();
-    let mut building = Building { unit, timed, untimed: None, sources, late };
+    let mut building = Building { unit, timed, untimed: None, panes: None, sources, late };
     for (index, op) in header.flow.iter().enumerate() {
         op.add(index + 1, &mut building)?;
     }
-    match (building.timed, building.untimed) {
-        (Some(rows), _) => rows.sink(OUT, Stdout::json()),
-        (None, Some(rows)) => rows.sink(OUT, Stdout::json()),
-        (None, None) => return Err("the flow has no end".to_owned()),
+    match (building.timed, building.untimed, building.panes) {
+        (Some(rows), _, _) => stamped(&rows).sink(OUT, Stdout::json()),
+        (_, Some(rows), _) => rows.sink(OUT, Stdout::json()),
+        (_, _, Some(panes)) => panes.map(pane_row).sink(OUT, Stdout::json()),
+        (None, None, None) => return Err("the flow has no end".to_owned()),
     }
     flow.plan().map_err(|e| e.to_string())?;
     Ok(Built { flow, late: building.late })

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use super::Malformed;
 use super::ops::Op;
 use super::value::{SpanText, TimeText, Unit, ValueText};
+use crate::window::Timing;
 
 /// The first line: what the flow is.
 #[derive(Clone, Debug, Deserialize)]
@@ -152,7 +153,8 @@ pub(super) struct RowText {
     pub(super) end: Option<TimeText>,
     #[serde(default, deserialize_with = "present")]
     pub(super) value: Option<Json>,
-    pub(super) pane: Option<u64>,
+    pub(super) pane: Option<u32>,
+    pub(super) timing: Option<Timing>,
     #[serde(rename = "final")]
     pub(super) last: Option<bool>,
 }

@@ -8,6 +8,7 @@ mod format;
 mod logic;
 mod ops;
 mod play;
+mod stamp;
 mod value;
 mod vary;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use crate::time::{EventTime, Span};
-use crate::window::Window;
+use crate::window::{Timing, Window};
 
 /// A row in a transcript's flow: an event, or what an operator made of events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -14,8 +14,15 @@ pub(super) struct Row {
     pub(super) time: EventTime,
     pub(super) value: Value,
     pub(super) window: Option<Window>,
-    /// The index of a pane, and whether it is the last one of its window.
-    pub(super) pane: Option<(u64, bool)>,
+    pub(super) pane: Option<PaneInfo>,
+}
+
+/// What tells a pane from others of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct PaneInfo {
+    pub(super) index: u32,
+    pub(super) timing: Timing,
+    pub(super) is_final: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -145,9 +152,10 @@ impl Unit {
             }
         }
         shown.insert("value".to_owned(), row.value.json());
-        if let Some((index, last)) = row.pane {
-            shown.insert("pane".to_owned(), json!(index));
-            shown.insert("final".to_owned(), json!(last));
+        if let Some(pane) = row.pane {
+            shown.insert("pane".to_owned(), json!(pane.index));
+            shown.insert("timing".to_owned(), json!(pane.timing));
+            shown.insert("final".to_owned(), json!(pane.is_final));
         }
         Json::Object(shown)
     }
