@@ -131,3 +131,15 @@ fn the_command_tells_by_its_exit_code() {
     assert!(printed.contains("malformed.jsonl:2: unknown step `inn`"), "{printed}");
     assert_eq!(highwater(&[&dir.path().join("none.jsonl")]).0, 2);
 }
+
+/// What `docs/TRANSCRIPTS.md` shows is played, and what it says of variations is counted.
+#[test]
+fn the_description_shows_what_runs() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/TRANSCRIPTS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut blocks = text.split("```jsonl\n").skip(1);
+    let shown = blocks.next().and_then(|rest| rest.split("```").next()).unwrap();
+    let played = Transcript::parse("closes.jsonl", shown).unwrap().play().unwrap();
+    assert!(text.contains(&format!("in {} variations too", played.variations())));
+    assert!(text.contains(&format!("played again in {} ways", played.variations())));
+}

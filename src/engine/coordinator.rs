@@ -13,7 +13,7 @@ use super::assembly::{Assembly, CommitLane};
 use super::shared::{
     Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
 };
-use super::sources::{SourceState, any_more, divide};
+use super::sources::{SourceState, Wanted, any_more, divide, keep_wanted};
 use super::totals::Totals;
 use crate::error::Error;
 use crate::flow::{Body, Plan};
@@ -34,9 +34,6 @@ enum Phase {
     Last,
     Done,
 }
-
-/// Which partitions a tick reads, by source id and name: only test drivers choose.
-pub(super) type Wanted<'a> = &'a dyn Fn(&str, &str) -> bool;
 
 pub(super) struct Coordinator {
     pub(super) plan: Arc<Plan>,
@@ -417,12 +414,7 @@ impl Coordinator {
         } else {
             let Settings { tick_max_events, tick_max_bytes, .. } = self.settings;
             let reads = divide(&self.sources, tick, tick_max_events, tick_max_bytes);
-            match wanted {
-                Some(wanted) => {
-                    reads.iter().copied().filter(|r| self.is_wanted(r, wanted)).collect()
-                }
-                None => reads,
-            }
+            keep_wanted(reads, &self.sources, wanted)
         };
         if commit {
             self.commit_in_flight = true;
@@ -451,11 +443,6 @@ impl Coordinator {
             seals: Vec::new(),
         };
         self.open.insert(tick, open);
-    }
-
-    fn is_wanted(&self, read: &ReadOrder, wanted: Wanted<'_>) -> bool {
-        let source = &self.sources[read.source];
-        wanted(&source.id, &source.partitions[read.partition as usize].record.name)
     }
 
     /// Tells the sources that nothing more will be committed.

@@ -144,3 +144,20 @@ pub(super) fn divide(
     }
     orders.into()
 }
+
+/// Which partitions a tick reads, by source id and name: only test drivers choose.
+pub(super) type Wanted<'a> = &'a dyn Fn(&str, &str) -> bool;
+
+/// The reads of partitions that are wanted. Those left out count as not read.
+pub(super) fn keep_wanted(
+    reads: Arc<[ReadOrder]>,
+    sources: &[SourceState],
+    wanted: Option<Wanted<'_>>,
+) -> Arc<[ReadOrder]> {
+    let Some(wanted) = wanted else { return reads };
+    let is_wanted = |read: &&ReadOrder| {
+        let source = &sources[read.source];
+        wanted(&source.id, &source.partitions[read.partition as usize].record.name)
+    };
+    reads.iter().filter(is_wanted).copied().collect()
+}

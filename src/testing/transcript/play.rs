@@ -174,7 +174,7 @@ impl Player {
         Ok(())
     }
 
-    fn expect(&mut self, step: &Step) -> Result<(), String> {
+    fn meet(&mut self, step: &Step) -> Result<(), String> {
         let told = |e: Error| e.to_string();
         match step {
             Step::Expect(expect) => {
@@ -268,7 +268,7 @@ pub(super) fn play(text: &Text) -> Result<Option<Results>, (usize, String)> {
         if let Some(error) = failed.take() {
             return Err(here(format!("the step before failed: {error}")));
         }
-        player.expect(step).map_err(here)?;
+        player.meet(step).map_err(here)?;
         failed = player.act(step, text).err().map(|e| e.to_string());
         player.taken_back().map_err(|e| here(e.to_string()))?;
     }
