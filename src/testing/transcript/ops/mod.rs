@@ -1,5 +1,6 @@
 //! The operators that a transcript's header may name, and how each is added to the flow.
 
+mod counted;
 mod functions;
 mod windows;
 
@@ -43,6 +44,10 @@ operators! {
     Heartbeat(functions::HeartbeatText),
     Sequence(functions::SequenceText),
     Alarm(functions::AlarmText),
+    Dedup(counted::DedupText),
+    CountWindow(counted::CountWindowText),
+    Over(counted::OverText),
+    Triggered(counted::TriggeredText),
     Rekey(RekeyText),
     Filter(FilterText),
     Union(UnionText),
