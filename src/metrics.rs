@@ -19,6 +19,11 @@ pub struct Metrics {
     pub commits: u64,
     /// How long commits took, from the seal of their tick to their output being visible.
     pub commit_duration: Percentiles,
+    /// Bytes of committed changes that a restart would replay.
+    pub log_tail_bytes: u64,
+    /// For how long, in this run, no tick was opened because the log had reached
+    /// `log_tail_limit`: the flow then runs at the speed at which the base takes changes in.
+    pub held_by_log: Duration,
     /// The tick with which the state that was found went on, if there was any.
     pub resumed_from: Option<Tick>,
     /// All input has ended and is committed.

@@ -23,11 +23,10 @@ fn flow() -> Flow {
     flow
 }
 
-/// Runs for at most so long; returns how many events were read.
-fn run(dir: &Path, settings: impl Fn(Settings) -> Settings, stop_at: u64) -> u64 {
+/// Runs until so many events were read; returns the metrics then.
+fn run(dir: &Path, settings: impl Fn(Settings) -> Settings, stop_at: u64) -> Metrics {
     let settings = settings(Settings::at(dir)).workers(2).commit_interval(Duration::ZERO);
     let handle = flow().spawn(settings).unwrap();
-    let read = |metrics: &Metrics| metrics.operator("events").map_or(0, |o| o.counters.events_in);
     let started = Instant::now();
     while !handle.is_finished() && read(&handle.metrics()) < stop_at {
         let waited = started.elapsed();
@@ -35,23 +34,30 @@ fn run(dir: &Path, settings: impl Fn(Settings) -> Settings, stop_at: u64) -> u64
         std::thread::sleep(Duration::from_millis(2));
     }
     handle.stop();
-    read(&handle.wait().unwrap())
+    handle.wait().unwrap()
+}
+
+fn read(metrics: &Metrics) -> u64 {
+    metrics.operator("events").map_or(0, |o| o.counters.events_in)
 }
 
 #[test]
 fn a_log_that_is_always_full_slows_down_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     let small = |settings: Settings| settings.log_tail_limit(128 << 10).tick_max_events(2_000);
-    assert_eq!(run(dir.path(), small, u64::MAX), EVENTS);
+    let metrics = run(dir.path(), small, u64::MAX);
+    assert_eq!(read(&metrics), EVENTS);
+    assert!(metrics.held_by_log > Duration::ZERO, "the log was never full: {metrics:?}");
 }
 
 #[test]
 fn a_flow_that_starts_with_a_full_log_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     // A limit that is never reached, and then one that is reached at the start.
-    run(dir.path(), |settings| settings.log_tail_limit(1 << 30), EVENTS / 2);
-    let read = run(dir.path(), |settings| settings.log_tail_limit(1 << 10), u64::MAX);
-    assert_eq!(read, EVENTS);
+    let first = run(dir.path(), |settings| settings.log_tail_limit(1 << 30), EVENTS / 2);
+    assert!(first.log_tail_bytes > 1 << 10 && first.held_by_log == Duration::ZERO, "{first:?}");
+    let second = run(dir.path(), |settings| settings.log_tail_limit(1 << 10), u64::MAX);
+    assert_eq!(read(&second), EVENTS);
 }
 
 #[test]

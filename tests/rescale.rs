@@ -20,7 +20,7 @@ const ALL: i64 = 300;
 fn flow(pipeline: &Pipeline, source: &Pushed<Event>, out: &Path) -> Flow {
     let out = out.to_owned();
     let lines = move |name: &str| JsonLines::to(out.join(name));
-    (pipeline.flow)(&Ground { source: source.clone(), lines: Box::new(lines) })
+    (pipeline.flow)(&Ground { source: source.clone(), lines: Box::new(lines), target: None })
 }
 
 fn settings(dir: &Path, workers: usize, memory: u64) -> Settings {

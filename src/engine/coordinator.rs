@@ -10,6 +10,7 @@ use highwater_state::{Changes, Store};
 use timely::scheduling::SyncActivator;
 
 use super::assembly::{Assembly, CommitLane};
+use super::pressure::Pressure;
 use super::shared::{
     Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
 };
@@ -69,6 +70,7 @@ pub(super) struct Coordinator {
     pub(super) totals: Totals,
     /// How many operators each worker has that write out what they changed.
     operators: usize,
+    pressure: Pressure,
 }
 
 struct OpenTick {
@@ -102,6 +104,7 @@ impl Coordinator {
         let is_source = |node: &&crate::flow::Node| matches!(node.body, Body::Source(_));
         let operators = plan.nodes.len() - plan.nodes.iter().filter(is_source).count();
         let totals = Totals::new(&plan, &record, resumed);
+        let pressure = Pressure::new(store.clone());
         let mut coordinator = Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
@@ -127,6 +130,7 @@ impl Coordinator {
             phase_finished: false,
             totals,
             operators,
+            pressure,
         };
         for source in 0..coordinator.sources.len() {
             for index in 0..coordinator.sources[source].partitions.len() {
@@ -365,10 +369,10 @@ impl Coordinator {
             return self.open_closing_tick();
         }
         // A log that is full holds everything up: what a restart must replay stays bounded.
-        if self.open.len() >= self.settings.ticks_in_flight || self.store.tail().full {
+        let now = self.clock.now_micros();
+        if self.open.len() >= self.settings.ticks_in_flight || self.pressure.holds_up(now) {
             return false;
         }
-        let now = self.clock.now_micros();
         let commit = self.commit_due_micros().is_some_and(|due| now >= due);
         let wake = self.wake_at_micros.is_some_and(|at| now >= at) && self.open.is_empty();
         if commit || wake || any_more(&self.sources) {
@@ -395,7 +399,7 @@ impl Coordinator {
         // Where no tick may be opened now, an event will say when it may.
         let full = self.open.len() >= self.settings.ticks_in_flight
             || self.open.values().any(|open| open.polls_missing > 0);
-        let full = full || self.store.tail().full;
+        let full = full || self.pressure.is_on();
         if full || self.phase != Phase::Running || !self.all_ready() {
             return None;
         }
@@ -468,6 +472,8 @@ impl Coordinator {
     }
 
     pub(super) fn metrics(&self) -> Metrics {
-        self.totals.metrics(&self.plan)
+        let mut metrics = self.totals.metrics(&self.plan);
+        self.pressure.tell(self.clock.now_micros(), &mut metrics);
+        metrics
     }
 }

@@ -20,6 +20,7 @@ use crate::flow::Plan;
 use crate::handle::{self, Handle, HandleOwner};
 use crate::settings::Settings;
 use crate::tick::Committer;
+use crate::tick::outbox::Outbox;
 use crate::time::clock::{Clock, SystemClock};
 
 /// How often a busy flow publishes its metrics, in µs.
@@ -93,8 +94,9 @@ fn drive(
         owner.publish(totals.metrics(&plan));
         return Ok(());
     }
-    let sinks = start::open_sinks(&plan, &record)?;
-    start::commit_start(&*store, &plan, &mut record, &sources)?;
+    let mut outbox = Outbox::default();
+    let sinks = start::open_sinks(&*store, &plan, &record, &mut outbox)?;
+    start::commit_start(&*store, &plan, &mut record, &sources, &mut outbox)?;
     let poison = Poison::new(events.clone());
     let progress = Arc::new(Progress::default());
     let committer = Committer::new(store.clone(), sinks, progress.committed.clone());

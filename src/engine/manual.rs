@@ -21,6 +21,7 @@ use crate::handle::Reply;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::sink::Chunk;
+use crate::tick::outbox::Outbox;
 use crate::tick::{CommitDone, CommitJob, Committer};
 use crate::time::clock::Clock;
 use crate::time::{EventTime, Span, Tick};
@@ -100,11 +101,12 @@ impl ManualEngine {
         let (events, inbox) = mpsc::channel();
         let (mut record, resumed) = start::read_record(&*store, &plan)?;
         let sources = start::list_sources(&plan, &record, resumed, &events)?;
+        let mut outbox = Outbox::default();
         let sinks = match &collected {
             Some(_) => BTreeMap::new(),
-            None => start::open_sinks(&plan, &record)?,
+            None => start::open_sinks(&*store, &plan, &record, &mut outbox)?,
         };
-        start::commit_start(&*store, &plan, &mut record, &sources)?;
+        start::commit_start(&*store, &plan, &mut record, &sources, &mut outbox)?;
         // What was sent after the last commit died with the process.
         if let Some(collected) = &collected {
             let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,7 @@ mod live;
 #[cfg(feature = "testing")]
 pub(crate) mod manual;
 mod parcel;
+mod pressure;
 mod runner;
 mod shared;
 mod sources;

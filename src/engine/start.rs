@@ -13,8 +13,9 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Partition;
 use crate::flow::{AnySource, Body, Plan};
 use crate::settings::Settings;
-use crate::sink::SinkWriter;
+use crate::sink::{Letter, SinkWriter};
 use crate::source::{ReadState, Waker};
+use crate::tick::outbox::{Outbox, pending};
 use crate::tick::{PartitionRecord, TickRecord, delete_all};
 
 /// The store of a flow, and what it is if it is on disk.
@@ -135,16 +136,24 @@ fn has_more(
     Ok(fetch.total > 0 || fetch.state == ReadState::More && reader.read(1, partition)?.total > 0)
 }
 
-/// Opens the sinks' writers, which finish or remove what a crash left.
+/// Opens the sinks' writers, which finish or remove what a crash left, and sends the letters
+/// that an earlier run may not have sent. The next commit lets these go.
 pub(super) fn open_sinks(
+    store: &dyn Store,
     plan: &Plan,
     record: &TickRecord,
+    outbox: &mut Outbox,
 ) -> Result<BTreeMap<String, Box<dyn SinkWriter>>, Error> {
     let mut sinks = BTreeMap::new();
     for node in &plan.nodes {
         if let Body::Sink(sink) = &node.body {
             let token = record.sinks.get(&*node.id).map(Vec::as_slice);
-            let writer = sink.open(token).map_err(|e| e.in_operator(&node.id))?;
+            let mut writer = sink.open(token).map_err(|e| e.in_operator(&node.id))?;
+            for (tick, bytes) in pending(store, &node.id)? {
+                let letter = Letter { incarnation: record.incarnation + 1, tick, bytes: &bytes };
+                writer.send(&letter).map_err(|e| e.in_operator(&node.id))?;
+                outbox.sent(&node.id, tick);
+            }
             sinks.insert(node.id.to_string(), writer);
         }
     }
@@ -158,8 +167,9 @@ pub(super) fn commit_start(
     plan: &Plan,
     record: &mut TickRecord,
     sources: &[SourceState],
+    outbox: &mut Outbox,
 ) -> Result<(), Error> {
-    let mut changes = Vec::new();
+    let mut changes = outbox.take_sent()?;
     for id in &plan.forgotten {
         changes.push(delete_all(store, id)?);
     }

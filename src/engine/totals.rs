@@ -165,6 +165,7 @@ impl Totals {
             finished: self.finished,
             operators: operators.collect(),
             partitions: self.partitions(),
+            ..Metrics::default()
         }
     }
 

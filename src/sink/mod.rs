@@ -87,8 +87,27 @@ pub struct CommitInfo {
     pub last: bool,
 }
 
+/// Output of one commit that was durable with it, on its way to a target that takes it in one
+/// transaction with a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Letter<'a> {
+    /// The start of the flow that sends it. It rises with each start: a target that has heard
+    /// from a later one must refuse the letter.
+    pub incarnation: u64,
+    /// The last tick of its commit. It rises with each letter, over all starts: a target that
+    /// has one of this tick or a later one has this letter already, and takes nothing.
+    pub tick: Tick,
+    /// What [`SinkWriter::outbox`] returned.
+    pub bytes: &'a [u8],
+}
+
 /// Makes output visible, on the thread that commits. All calls come in this order: any number of
-/// `write`, `stage`, then, when the commit is durable, `publish`.
+/// `write`, `stage`, `outbox`, then, when the commit is durable, `send` and `publish`.
+///
+/// There are two ways to exactly once. A target whose output can be hidden, as files can, is
+/// written in `stage` and shown in `publish`. A target with transactions leaves its output in the
+/// outbox, which is part of the commit, and takes it from there together with a token: see
+/// [`Letter`].
 pub trait SinkWriter: Send {
     /// Output of a sealed tick, not yet covered by a commit.
     ///
@@ -110,6 +129,23 @@ pub trait SinkWriter: Send {
     /// now; `None` if nothing is.
     fn due_micros(&self) -> Option<i64> {
         None
+    }
+
+    /// Output of this commit that is to be durable with it, until it has been sent.
+    fn outbox(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The commit is durable: sends its letter, with its token (incarnation, tick) in the same
+    /// transaction of the target. At a start it is called for each letter that an earlier run may
+    /// not have sent, oldest first.
+    ///
+    /// # Errors
+    /// Stops the flow; a restart sends the letter again. Where a later start of the flow has been
+    /// seen, that must be the error.
+    fn send(&mut self, letter: &Letter<'_>) -> Result<(), Error> {
+        let _ = letter;
+        Ok(())
     }
 
     /// The commit is durable: makes visible what was staged for it.

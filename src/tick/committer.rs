@@ -9,8 +9,9 @@ use highwater_state::planted::planted;
 use highwater_state::{Changes, Commit, Store};
 
 use super::TickRecord;
+use super::outbox::{Outbox, letter};
 use crate::error::{Error, ErrorKind, panic_message};
-use crate::sink::{Chunk, CommitInfo, SinkWriter};
+use crate::sink::{Chunk, CommitInfo, Letter, SinkWriter};
 use crate::time::Tick;
 
 /// One commit to be made: every part of it is of sealed ticks.
@@ -34,6 +35,7 @@ pub(crate) struct Committer {
     sinks: BTreeMap<String, Box<dyn SinkWriter>>,
     /// The last tick whose commit is durable.
     committed: Arc<AtomicU64>,
+    outbox: Outbox,
 }
 
 impl Committer {
@@ -42,7 +44,7 @@ impl Committer {
         sinks: BTreeMap<String, Box<dyn SinkWriter>>,
         committed: Arc<AtomicU64>,
     ) -> Self {
-        Committer { store, sinks, committed }
+        Committer { store, sinks, committed, outbox: Outbox::default() }
     }
 
     /// Hands a sealed tick's output to a sink.
@@ -61,9 +63,15 @@ impl Committer {
             clock_micros: job.record.clock_micros,
             last: job.last,
         };
+        job.changes.append(&mut self.outbox.take_sent()?);
+        let mut letters = Vec::new();
         for (id, writer) in &mut self.sinks {
             let token = guarded(id, || writer.stage(&info))?;
             job.record.sinks.insert(id.clone(), token);
+            if let Some(bytes) = guarded(id, || Ok(writer.outbox()))? {
+                job.changes.push(letter(id, info.tick, &bytes)?);
+                letters.push((id.clone(), bytes));
+            }
         }
         let record = job.record.encode()?;
         if planted("position-before-state") {
@@ -77,6 +85,14 @@ impl Committer {
         self.store.commit(Commit { record, changes: job.changes })?;
         self.committed.store(job.record.tick.0, Ordering::Release);
         // IMPORTANT: nothing becomes visible before the commit above has returned.
+        for (id, bytes) in &letters {
+            let incarnation = job.record.incarnation;
+            let letter = Letter { incarnation, tick: info.tick, bytes };
+            if let Some(writer) = self.sinks.get_mut(id) {
+                guarded(id, || writer.send(&letter))?;
+            }
+            self.outbox.sent(id, info.tick);
+        }
         for (id, writer) in &mut self.sinks {
             guarded(id, || writer.publish())?;
         }

@@ -3,6 +3,7 @@
 mod committer;
 pub(crate) mod dir;
 mod inspect;
+pub(crate) mod outbox;
 mod record;
 
 pub(crate) use committer::{CommitDone, CommitJob, Committer};

@@ -18,6 +18,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("watermark-not-restored", "partitions"),
     ("position-before-state", "crash"),
     ("published-before-commit", "crash"),
+    ("outbox-not-resent", "crash"),
     ("sink-committed-twice", "sink::files"),
     ("rename-not-synced", "sink::files"),
     ("ttl-by-wall-clock", "ttl"),

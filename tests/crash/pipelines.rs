@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater::prelude::*;
-use highwater::testing::Pushed;
+use highwater::testing::{Pushed, SimDisk};
 use highwater::{Process, ProcessCx, Timer, Ttl};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Ground {
     pub source: Pushed<Event>,
     pub lines: Box<dyn Fn(&str) -> JsonLines>,
+    /// Where a target with transactions is, in tests that have one.
+    pub target: Option<SimDisk>,
 }
 
 pub struct Pipeline {
@@ -66,7 +68,7 @@ impl Kind {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
-    key: u8,
+    pub key: u8,
     at: EventTime,
 }
 
@@ -84,7 +86,7 @@ pub fn events(range: std::ops::Range<i64>, source: &Pushed<Event>) {
 }
 
 impl Ground {
-    fn events(&self, flow: &Flow) -> Stream<Event, Timed> {
+    pub fn events(&self, flow: &Flow) -> Stream<Event, Timed> {
         flow.source("events", self.source.clone())
             .map(|event| {
                 assert!(event.key != POISON, "a poisoned event");
@@ -93,7 +95,7 @@ impl Ground {
             .event_time(|e| e.at, Disorder::at_most(seconds(6)))
     }
 
-    fn lines(&self, name: &str) -> JsonLines {
+    pub fn lines(&self, name: &str) -> JsonLines {
         (self.lines)(name).visible_every(Duration::ZERO)
     }
 }
