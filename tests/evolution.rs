@@ -235,3 +235,24 @@ fn what_the_flow_has_cannot_be_forgotten() {
     let message = flow.plan().unwrap_err().to_string();
     assert!(message.contains("`counting`") && message.contains("evolution.rs"), "{message}");
 }
+
+#[test]
+fn all_state_is_migrated_at_once_if_asked() {
+    let (lazy, eager) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [lazy.path(), eager.path()] {
+        run::<V1>(dir, 10).unwrap();
+    }
+    let new = || flow::<V2>(20, "counting").0;
+    assert_eq!(new().migrate_state(eager.path()).unwrap(), 3, "three keys");
+    assert_eq!(new().migrate_state(eager.path()).unwrap(), 0, "nothing is left");
+    let check = new().check_state(eager.path()).unwrap();
+    assert_eq!(verdict(&check, "counting"), Verdict::Kept);
+    let error = run::<V1>(eager.path(), 20).unwrap_err();
+    assert!(error.to_string().contains("newer than version 1"), "{error}");
+    let sorted = |mut counts: Vec<(u8, u64)>| {
+        counts.sort_unstable();
+        counts
+    };
+    let expected = sorted(run::<V2>(lazy.path(), 20).unwrap());
+    assert_eq!(sorted(run::<V2>(eager.path(), 20).unwrap()), expected);
+}

@@ -39,7 +39,6 @@ enum Phase {
 pub(super) struct Coordinator {
     pub(super) plan: Arc<Plan>,
     /// Only asked how long its log's tail is.
-    store: Arc<dyn Store>,
     settings: Settings,
     clock: Arc<dyn Clock>,
     lane: Box<dyn CommitLane>,
@@ -104,7 +103,7 @@ impl Coordinator {
         let is_source = |node: &&crate::flow::Node| matches!(node.body, Body::Source(_));
         let operators = plan.nodes.len() - plan.nodes.iter().filter(is_source).count();
         let totals = Totals::new(&plan, &record, resumed);
-        let pressure = Pressure::new(store.clone());
+        let pressure = Pressure::new(store);
         let mut coordinator = Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
@@ -113,7 +112,6 @@ impl Coordinator {
             last_commit_tick: record.tick.0,
             sinks_due_micros: None,
             plan,
-            store,
             settings,
             clock,
             lane,

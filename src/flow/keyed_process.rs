@@ -10,7 +10,7 @@ use super::keyed::{Keyed, Undeclared, stateful};
 use super::plan::{BuildCx, Factory, PortRef};
 use super::stream::{Spec, Timed, WithLate};
 use crate::event::{Data, Stored};
-use crate::keyed::{KeyOf, Plain, Process, Rules};
+use crate::keyed::{KeyOf, Plain, Process, Rules, rewrite};
 use crate::operator::process::{Order, ProcessKeyed};
 use crate::operator::{Class, Logic};
 
@@ -82,6 +82,9 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
             spec.class = Class::Clock;
         }
         let (key_of, rules) = (self.key_of.clone(), Arc::new(rules));
+        let shared = rules.clone();
+        spec.rewrite =
+            Some(Arc::new(move |old| rewrite(old, R::VERSION, &|old| shared.migrate(old))));
         let event_time = spec.needs_order;
         let make: Factory = Arc::new(move |cx| {
             let BuildCx { backing, ordered_by, .. } = cx;

@@ -32,7 +32,7 @@ pub use keyed_over::Overed;
 pub use keyed_state::StateStream;
 #[cfg(feature = "testing")]
 pub(crate) use plan::Factory;
-pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef};
+pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Rewrite};
 #[cfg(feature = "testing")]
 pub(crate) use stream::Spec;
 pub use stream::{Facts, Raw, SourceStream, Stream, Timed, Untimed, Updates, WithLate};
@@ -119,6 +119,7 @@ impl Flow {
             fault: None,
             ttl: None,
             ttl_fault: None,
+            rewrite: None,
         });
         SourceStream::new(
             Stream::new(self.plan.clone(), PortRef { node, port: 0 }),
@@ -174,6 +175,19 @@ impl Flow {
     pub fn check_state(&self, dir: impl AsRef<Path>) -> Result<StateCheck, Error> {
         let plan = self.plan.lock();
         crate::tick::check_state(dir.as_ref(), &plan)
+    }
+
+    /// Migrates every stored state that an older version wrote, at once, in a directory that no
+    /// flow uses; returns how many there were. Without it a state is migrated when its key comes.
+    /// The program of the older version is refused from then on.
+    ///
+    /// # Errors
+    /// A state that this flow cannot go on from, a state that cannot be migrated, and a directory
+    /// that cannot be written. What was migrated before stays so.
+    pub fn migrate_state(&self, dir: impl AsRef<Path>) -> Result<u64, Error> {
+        let plan = self.plan.lock();
+        plan.check()?;
+        crate::tick::migrate_state(dir.as_ref(), &plan)
     }
 
     /// Starts the flow on threads of its own, from any context, and returns at once.

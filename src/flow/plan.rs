@@ -32,6 +32,10 @@ pub(crate) struct BuildCx {
 
 pub(crate) type Factory = Arc<dyn Fn(&BuildCx) -> Result<Box<dyn Logic>, Error> + Send + Sync>;
 
+/// From a stored state of any version to one of this version; `None` if it is that already.
+pub(crate) type Rewrite =
+    Arc<dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, highwater_state::Error> + Send + Sync>;
+
 pub(crate) enum Body {
     Source(Arc<dyn AnySource>),
     Operator(Factory),
@@ -84,6 +88,8 @@ pub(crate) struct Node {
     pub(crate) ttl: Option<Ttl>,
     /// Why the operator cannot have a ttl.
     pub(crate) ttl_fault: Option<&'static str>,
+    /// Brings a stored state up to date, where the operator's state has versions.
+    pub(crate) rewrite: Option<Rewrite>,
 }
 
 /// The operators of a flow, in the order in which they were added: inputs before outputs.

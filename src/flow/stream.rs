@@ -9,7 +9,7 @@ use super::SharedPlan;
 use super::Types;
 use super::erased::TypedSink;
 use super::keyed::Keyed;
-use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef};
+use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef, Rewrite};
 use crate::error::BoxError;
 use crate::event::{Data, Late};
 use crate::keyed::{Computed, Key, KeyOf, Lent};
@@ -78,6 +78,7 @@ pub(crate) struct Spec {
     pub(crate) outputs: Vec<OutPort>,
     pub(crate) types: Types,
     pub(crate) fault: Option<String>,
+    pub(crate) rewrite: Option<Rewrite>,
 }
 
 impl Spec {
@@ -91,6 +92,7 @@ impl Spec {
             outputs: vec![OutPort::main()],
             types: Types::default(),
             fault: None,
+            rewrite: None,
         }
     }
 }
@@ -128,6 +130,7 @@ impl<T, M> Stream<T, M> {
             fault: spec.fault,
             ttl: None,
             ttl_fault: None,
+            rewrite: spec.rewrite,
         })
     }
 
@@ -266,6 +269,7 @@ impl<T: Data, M: 'static> Stream<T, M> {
             fault: None,
             ttl: None,
             ttl_fault: None,
+            rewrite: None,
         });
     }
 

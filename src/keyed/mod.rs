@@ -37,7 +37,7 @@ pub(crate) use process::{Call, Effects};
 pub use process::{ClockTimer, Process, ProcessCx, Timer};
 pub(crate) use rules::{Plain, Rules};
 pub use state::OldState;
-pub(crate) use state::{KeyState, StateHead, split};
+pub(crate) use state::{KeyState, StateHead, rewrite, split};
 pub(crate) use stateful::{MapWithState, UpdateState};
 pub use ttl::Ttl;
 pub(crate) use ttl::{Expiries, is_over};

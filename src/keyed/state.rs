@@ -136,3 +136,19 @@ impl<S: DeserializeOwned> KeyState<S> {
         Ok(KeyState { value, head, version, listed: false })
     }
 }
+
+/// A stored state, encoded anew by this version; `None` if this version wrote it.
+pub(crate) fn rewrite<S: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    version: u16,
+    migrate: &Migrate<'_, S>,
+) -> Result<Option<Vec<u8>>, Error> {
+    if split(bytes)?.0 == version {
+        return Ok(None);
+    }
+    let mut state = KeyState::decode(bytes, version, migrate)?;
+    state.version = version;
+    let mut new = Vec::new();
+    state.encode(&mut new)?;
+    Ok(Some(new))
+}

@@ -134,7 +134,7 @@ impl StateDir {
     }
 }
 
-fn read_record(store: &dyn Store, path: &Path) -> Result<TickRecord, Error> {
+pub(super) fn read_record(store: &dyn Store, path: &Path) -> Result<TickRecord, Error> {
     let Some(bytes) = store.record()? else {
         return Err(Error::state(format!("{} holds no commit", path.display())));
     };
@@ -182,7 +182,7 @@ pub(crate) fn delete_all(store: &dyn Store, operator: &str) -> Result<Changes, E
     Ok(changes)
 }
 
-fn open(path: &Path) -> Result<DurableStore, Error> {
+pub(super) fn open(path: &Path) -> Result<DurableStore, Error> {
     // Not to be made by a mistyped path.
     StateDir::open(path)?;
     Ok(DurableStore::open_dir(path, u64::MAX, MEMORY)?)
