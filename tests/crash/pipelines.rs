@@ -13,6 +13,7 @@ pub struct Ground {
     pub source: Pushed<Event>,
     pub lines: Box<dyn Fn(&str) -> JsonLines>,
     /// Where a target with transactions is, in tests that have one.
+    #[allow(dead_code, reason = "not every test has one")]
     pub target: Option<SimDisk>,
 }
 
