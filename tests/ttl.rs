@@ -116,3 +116,55 @@ fn a_ttl_that_makes_no_sense_does_not_build() {
         .ttl(Ttl::from_write(seconds(0)));
     assert!(flow.plan().unwrap_err().to_string().contains("longer than nothing"));
 }
+
+/// Sets a timer far beyond the life of its state.
+struct Later;
+
+impl Process<u8, Event> for Later {
+    type State = u64;
+    type Output = u64;
+
+    fn event(&self, cx: &mut ProcessCx<'_, u64, u64>, _: &u8, (_, at): Event) {
+        *cx.state() = Some(1);
+        cx.set_timer("later", at + hours(1));
+    }
+
+    fn timer(&self, cx: &mut ProcessCx<'_, u64, u64>, _: &u8, _: &highwater::Timer) {
+        let state = cx.get().copied();
+        cx.emit(state.unwrap_or(0));
+    }
+}
+
+#[test]
+fn a_timer_beyond_the_life_of_its_state_costs_nothing_until_it_fires() {
+    let flow = Flow::new("ttl");
+    flow.source("events", Pushed::<Event>::partitions(1))
+        .event_time(|e| e.1, Disorder::ascending())
+        .key_by(|e| &e.0)
+        .process("later", Later)
+        .ttl(Ttl::from_write(seconds(10)))
+        .drop_late("none is")
+        .sink("out", Stdout::json());
+    let disk = highwater::testing::SimDisk::new();
+    let mut driver = TestDriver::on_disk(flow, &disk, usize::MAX).unwrap();
+    driver.push("events", 0, (0u8, t(0))).unwrap();
+    driver.commit().unwrap();
+    driver.push("events", 0, (1u8, t(60))).unwrap();
+    driver.commit().unwrap();
+    driver.commit().unwrap();
+    // The state of key 0 is gone, and its timer is there: later commits have nothing to say of it.
+    let told = || {
+        let mut times = 0;
+        for (path, bytes) in disk.contents() {
+            if path.starts_with("state/log") {
+                times += bytes.windows(5).filter(|window| window == b"later").count();
+            }
+        }
+        times
+    };
+    let before = told();
+    assert!(before > 0, "the timer is in no commit");
+    driver.commit().unwrap();
+    driver.commit().unwrap();
+    assert!(told() <= before, "the timer is written in every commit");
+}

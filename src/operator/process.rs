@@ -248,7 +248,10 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
     /// Lets state go whose time is over: no event can come any more that would find it.
     fn expire_passed(&mut self, watermark: Watermark) -> Result<(), Error> {
         let Some(ttl) = self.ttl else { return Ok(()) };
-        let keys = self.expiries.pop(watermark);
+        let mut keys = self.expiries.pop(watermark);
+        // A key that was forgotten and read again meanwhile is listed more than once.
+        keys.sort_by_key(|(hash, _)| *hash);
+        keys.dedup_by(|a, b| a == b);
         self.read_back(keys.clone())?;
         for (hash, key) in keys {
             let Some(key_state) = self.table.get(hash, &key) else { continue };
@@ -259,6 +262,9 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
                 _ => {
                     if let Some(key_state) = self.table.get_mut(hash, &key) {
                         key_state.value = None;
+                        // Else a key that still has timers would be listed, and looked at and
+                        // written, in every tick from now on.
+                        key_state.head.touched = None;
                         key_state.listed = false;
                     }
                     self.settle(hash, key)?;
