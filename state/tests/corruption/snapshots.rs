@@ -8,7 +8,7 @@ use std::sync::Arc;
 use highwater_state::base::FileBase;
 use highwater_state::fault::{SimDisk, Survival};
 use highwater_state::files::{Disk, Files};
-use highwater_state::{DurableStore, Error, snapshot};
+use highwater_state::{DurableStore, Error, Store, snapshot};
 
 use crate::history::History;
 use crate::image::{self, Image};
