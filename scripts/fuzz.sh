@@ -12,7 +12,7 @@ fi
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$CARGO_TARGET_DIR/fuzz"
 limit="-max_total_time=${FUZZ_SECONDS:-20}"
 [ -z "${FUZZ_RUNS:-}" ] || limit="-runs=$FUZZ_RUNS"
-for target in ${FUZZ_TARGETS:-values log store crashes}; do
+for target in ${FUZZ_TARGETS:-values log manifest store crashes}; do
     echo "fuzz: $target"
     mkdir -p "fuzz/corpus/$target"
     cargo fuzz run --sanitizer none "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- \

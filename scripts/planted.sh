@@ -17,6 +17,12 @@ catch() {
 }
 
 list=$(sed -n 's/^    ("\([a-z-]*\)", "\([a-z_:]*\)"),$/\1 \2/p' state/src/planted.rs)
+# An entry that is formatted otherwise, or one that is planted nowhere, must not drop out silently.
+planted=$(grep -rhoE 'planted\("[a-z-]+"\)' src state/src | sed 's/.*"\(.*\)".*/\1/' | sort -u)
+if ! diff <(cut -d' ' -f1 <<< "$list" | sort) - <<< "$planted"; then
+    echo "planted: the list in state/src/planted.rs is not what is planted" >&2
+    exit 1
+fi
 for catcher in $(cut -d' ' -f2 <<< "$list" | sort -u); do
     if ! catch "$catcher"; then
         echo "planted: $catcher fails without a planted bug" >&2

@@ -175,7 +175,9 @@ impl std::error::Error for Error {
 impl From<highwater_state::Error> for Error {
     fn from(error: highwater_state::Error) -> Self {
         let kind = match error {
-            highwater_state::Error::Io { .. } => ErrorKind::Io,
+            highwater_state::Error::Io { .. } | highwater_state::Error::Doubtful { .. } => {
+                ErrorKind::Io
+            }
             _ => ErrorKind::State,
         };
         Error::new(kind, error.to_string())

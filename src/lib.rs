@@ -51,7 +51,6 @@ pub use window::*;
 
 /// State directories from outside: read them, compare them, take and restore snapshots.
 pub mod state {
-    pub use crate::engine::base_work::REQUEST as SNAPSHOT_REQUEST;
     pub use crate::tick::dir::{
         Difference, StateDir, StoredEntry, compact, list_snapshots, remove_operator,
         restore_snapshot, take_snapshot,

@@ -101,7 +101,7 @@ fn pairs(every: usize) -> impl Iterator<Item = (usize, usize)> {
     pairs.step_by(every)
 }
 
-/// All pairs with `RESCALE=full`, every fifth by default.
+/// All pairs with `RESCALE=full`, every ninth by default.
 #[test]
 fn any_number_of_workers_after_any_other() {
     let full = std::env::var("RESCALE").is_ok_and(|value| value == "full");

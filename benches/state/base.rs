@@ -28,13 +28,14 @@ fn options() -> Options {
     table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
     table.set_partition_filters(true);
     table.set_pin_top_level_index_and_filter(true);
-    table.set_format_version(5);
+    table.set_format_version(6);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
     options.set_write_buffer_size((BASE_MEMORY / 4) as usize);
     options.set_max_write_buffer_number(2);
     options.set_max_background_jobs(2);
+    options.set_ratelimiter(96 << 20, 100_000, 10);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.create_if_missing(true);
     options

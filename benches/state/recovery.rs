@@ -109,7 +109,7 @@ fn recoveries(dir: &str, keys: &str) -> Result<[f64; 4]> {
 
 pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     let (keys, place) = (bench.largest(), bench.store_of(bench.largest()));
-    let rate = if bench.sustained > 0.0 { bench.sustained } else { 200_000.0 };
+    let (rate, rate_name) = bench.paced();
     let (count, dir) = (keys.to_string(), place.to_str().ok_or("a path that is no text")?);
     let (writer, mut numbers) = child(&["write", dir, &count, &rate.to_string()])?;
     numbers()?;
@@ -121,7 +121,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     numbers()?;
     kill(writer)?;
     let full = recoveries(dir, &count)?;
-    let tails = [("the rate the base sustains", paced), ("the tail at its limit", full)];
+    let tails = [(&*rate_name, paced), ("the tail at its limit", full)];
     for (name, [all, open, read, tail]) in tails {
         println!(
             "  {name:<28} {all:>6.3} s  (open {open:.3}, read and update {read:.3}; tail of \

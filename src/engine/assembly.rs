@@ -17,7 +17,7 @@ pub(super) trait CommitLane {
     /// The commit that was made, unless it will be told later.
     fn commit(&mut self, job: CommitJob) -> Result<Option<CommitDone>, Error>;
     /// Takes a snapshot of the last commit, and tells whoever asked.
-    fn snapshot(&mut self, reply: Option<Reply>);
+    fn snapshot(&mut self, reply: Reply);
 }
 
 /// Output of a tick: the sink, the tick, the rows.

@@ -56,7 +56,6 @@ pub(super) struct Coordinator {
     /// The commit that is being put together, if one is.
     assembly: Assembly,
     last_commit_micros: i64,
-    last_snapshot_micros: i64,
     /// The last tick that was opened to be committed.
     last_commit_tick: u64,
     /// When a sink has output to make visible, on the tick clock.
@@ -108,7 +107,6 @@ impl Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
             last_commit_micros: clock.now_micros(),
-            last_snapshot_micros: clock.now_micros(),
             last_commit_tick: record.tick.0,
             sinks_due_micros: None,
             plan,
@@ -167,7 +165,7 @@ impl Coordinator {
             Event::Failed(error) => return Err(error),
             // That ticks may be opened is looked at after every event.
             Event::TailMoved => {}
-            Event::Snapshot(reply) => self.lane.snapshot(Some(reply)),
+            Event::Snapshot(reply) => self.lane.snapshot(reply),
             Event::Shutdown => self.stop(),
         }
         Ok(())
@@ -289,7 +287,6 @@ impl Coordinator {
         self.commit_in_flight = false;
         self.sinks_due_micros = done.sinks_due_micros;
         tracing::debug!(tick = done.tick.0, "committed");
-        self.take_due_snapshot();
         self.totals.commit_done(done.tick, self.clock.now_micros());
         for source in &self.sources {
             // The record is not touched again before the next commit, so it still says what this
@@ -303,15 +300,6 @@ impl Coordinator {
         if done.last {
             self.totals.finished = self.record.finished;
             self.phase = Phase::Done;
-        }
-    }
-
-    fn take_due_snapshot(&mut self) {
-        let now = self.clock.now_micros();
-        let since = u128::try_from(now - self.last_snapshot_micros).unwrap_or(0);
-        if self.settings.snapshot_interval.is_some_and(|every| since >= every.as_micros()) {
-            self.last_snapshot_micros = now;
-            self.lane.snapshot(None);
         }
     }
 

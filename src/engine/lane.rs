@@ -1,5 +1,5 @@
-//! The lane of commits: a thread that makes them durable and visible, and one that works behind
-//! it on the base.
+//! The lane of commits: a thread that makes them durable and visible, one that works behind it
+//! on the base, and one that takes snapshots.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use super::assembly::CommitLane;
 use super::base_work::{BaseJob, BaseWork};
 use super::shared::{Event, Poison};
+use super::snapshots::SnapshotWork;
 use crate::error::{Error, panic_message};
 use crate::handle::Reply;
 use crate::sink::Chunk;
@@ -20,7 +21,7 @@ const COMMIT_QUEUE: usize = 256;
 /// Commits on a thread of its own, so that later ticks go on while a commit is written.
 pub(super) struct ThreadLane {
     jobs: SyncSender<Job>,
-    base: Sender<BaseJob>,
+    snapshots: Sender<Reply>,
 }
 
 enum Job {
@@ -29,16 +30,18 @@ enum Job {
 }
 
 impl ThreadLane {
-    /// Starts both threads; they end when the lane is dropped.
+    /// Starts its threads; they end when the lane is dropped.
     pub(super) fn start(
         mut committer: Committer,
         work: BaseWork,
+        snapshots: SnapshotWork,
         events: &Sender<Event>,
         poison: &Poison,
     ) -> Result<(Self, Vec<JoinHandle<()>>), Error> {
         let (jobs, inbox) = mpsc::sync_channel(COMMIT_QUEUE);
         let (base, base_jobs) = mpsc::channel();
-        let (committed, events, poison) = (base.clone(), events.clone(), poison.clone());
+        let (snapshot, snapshot_jobs) = mpsc::channel();
+        let (committed, events, poison) = (base, events.clone(), poison.clone());
         let commits = move || {
             while let Ok(job) = inbox.recv() {
                 if poison.is_set() {
@@ -59,8 +62,9 @@ impl ThreadLane {
         let threads = vec![
             spawn("highwater-commit", commits)?,
             spawn("highwater-base", move || run_base_work(&work, &base_jobs))?,
+            spawn("highwater-snapshot", move || snapshots.run(&snapshot_jobs))?,
         ];
-        Ok((ThreadLane { jobs, base }, threads))
+        Ok((ThreadLane { jobs, snapshots: snapshot }, threads))
     }
 
     fn send(&self, job: Job) -> Result<(), Error> {
@@ -108,9 +112,9 @@ impl CommitLane for ThreadLane {
         Ok(None)
     }
 
-    fn snapshot(&mut self, reply: Option<Reply>) {
+    fn snapshot(&mut self, reply: Reply) {
         // A thread that is gone drops the reply, and that is heard.
-        let _ = self.base.send(BaseJob::Snapshot(reply));
+        let _ = self.snapshots.send(reply);
     }
 }
 

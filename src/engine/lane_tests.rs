@@ -5,6 +5,7 @@ use std::time::Duration;
 use highwater_state::{Commit, Error as StateError, Found, KeyGroup, Store, Tail, Visit};
 
 use super::*;
+use crate::settings::Settings;
 use crate::tick::TickRecord;
 
 /// A store whose commit panics, or whose tail fills up while it is being moved.
@@ -61,8 +62,9 @@ fn lane(store: Odd) -> (ThreadLane, Vec<JoinHandle<()>>, mpsc::Receiver<Event>, 
     let (events, inbox) = mpsc::channel();
     let poison = Poison::new(events.clone());
     let committer = Committer::new(store.clone(), Default::default(), Arc::default());
-    let work = BaseWork::new(&store, None, 1, &events, &poison);
-    let (lane, threads) = ThreadLane::start(committer, work, &events, &poison).unwrap();
+    let work = BaseWork::new(&store, &events, &poison);
+    let snapshots = SnapshotWork::new(None, &Settings::in_memory(), &poison);
+    let (lane, threads) = ThreadLane::start(committer, work, snapshots, &events, &poison).unwrap();
     (lane, threads, inbox, poison)
 }
 

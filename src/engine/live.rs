@@ -13,6 +13,7 @@ use super::base_work::BaseWork;
 use super::coordinator::{Coordinator, Parts};
 use super::lane::ThreadLane;
 use super::shared::{Event, Poison, Progress};
+use super::snapshots::SnapshotWork;
 use super::worker::{self, WorkerStart};
 use super::{shared, start};
 use crate::error::{Error, ErrorKind, panic_message};
@@ -100,9 +101,9 @@ fn drive(
     let poison = Poison::new(events.clone());
     let progress = Arc::new(Progress::default());
     let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
-    let kept = settings.snapshots_kept;
-    let work = BaseWork::new(&store, durable, kept, &events, &poison);
-    let (lane, threads) = ThreadLane::start(committer, work, &events, &poison)?;
+    let work = BaseWork::new(&store, &events, &poison);
+    let snapshots = SnapshotWork::new(durable, &settings, &poison);
+    let (lane, threads) = ThreadLane::start(committer, work, snapshots, &events, &poison)?;
     let (controls, workers) =
         start_workers(&plan, &store, &record, &settings, &events, &poison, &progress)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

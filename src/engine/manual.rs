@@ -72,7 +72,7 @@ impl CommitLane for InlineLane {
         Ok(Some(done))
     }
 
-    fn snapshot(&mut self, _: Option<Reply>) {}
+    fn snapshot(&mut self, _: Reply) {}
 }
 
 /// A flow between two crashes.

@@ -2,7 +2,7 @@
 //! timely.
 
 mod assembly;
-pub(crate) mod base_work;
+mod base_work;
 mod coordinator;
 #[cfg(feature = "testing")]
 pub(crate) mod dice;
@@ -15,6 +15,7 @@ mod parcel;
 mod pressure;
 mod runner;
 mod shared;
+mod snapshots;
 mod sources;
 pub(crate) mod start;
 #[cfg(feature = "testing")]

@@ -161,7 +161,12 @@ impl<T: Stored> WaitingEvents<T> {
         into: &mut Vec<Changes>,
     ) -> Result<bool, Error> {
         let Some(changes) = &mut self.early else { return Ok(true) };
-        for (group, key) in self.burying.drain(..) {
+        while let Some((group, key)) = self.burying.pop() {
+            if *budget == 0 {
+                self.burying.push((group, key));
+                return Ok(false);
+            }
+            *budget -= 1;
             changes.delete(group, |bytes| {
                 bytes.extend_from_slice(&key);
                 Ok(())

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use highwater_state::files::{Disk, Files};
+use highwater_state::files::{Disk, Files, write_whole};
 use highwater_state::snapshot::{self, Manifest};
 use highwater_state::{Changes, Commit, DurableStore, KEY_GROUPS, Store};
 
@@ -188,13 +189,65 @@ pub(super) fn open(path: &Path) -> Result<DurableStore, Error> {
     Ok(DurableStore::open_dir(path, u64::MAX, MEMORY)?)
 }
 
-/// Takes a snapshot of a state directory that no flow uses, keeping the last `keep`: a running
-/// flow takes its own, see [`Handle::snapshot`](crate::Handle::snapshot).
+/// A file of this name in a state directory asks the flow that runs on it for a snapshot, and
+/// says how many are to be kept; the flow renames it, and removes it when it is done.
+pub(crate) const SNAPSHOT_REQUEST: &str = "snapshot.request";
+
+/// The request while the flow is at it.
+pub(crate) const SNAPSHOT_TAKING: &str = "snapshot.taking";
+
+/// How long a running flow has to accept a request, and then to take the snapshot.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(3600)];
+
+/// Takes a snapshot of a state directory, and keeps the last `keep` (`None`: what the running
+/// flow keeps, or three). If a flow runs on the directory it is asked to take it; from inside
+/// its program there is [`Handle::snapshot`](crate::Handle::snapshot). Blocks the thread.
 ///
 /// # Errors
-/// Where the directory is in use, or cannot be written.
-pub fn take_snapshot(state: &Path, keep: usize) -> Result<PathBuf, Error> {
-    Ok(snapshot::take(&open(state)?, keep)?.0)
+/// Where the directory cannot be written, or the running flow does not answer within 30 s, or
+/// could not take a snapshot.
+pub fn take_snapshot(state: &Path, keep: Option<usize>) -> Result<PathBuf, Error> {
+    // Not to be made by a mistyped path.
+    StateDir::open(state)?;
+    match DurableStore::open_dir(state, u64::MAX, MEMORY) {
+        Ok(store) => Ok(snapshot::take(&store, keep.unwrap_or(3))?.0),
+        Err(highwater_state::Error::InUse { .. }) => ask_for_snapshot(state, keep),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn ask_for_snapshot(state: &Path, keep: Option<usize>) -> Result<PathBuf, Error> {
+    let newest = || Ok::<_, Error>(snapshot::list(&Disk, state)?.pop());
+    let before = newest()?.map_or(0, |(generation, _)| generation);
+    let text = keep.map_or(String::new(), |keep| keep.to_string());
+    write_whole(&Disk, state, SNAPSHOT_REQUEST, text.as_bytes())
+        .map_err(|e| Error::io("cannot ask the running flow for a snapshot", e))?;
+    let [request, taking] = [SNAPSHOT_REQUEST, SNAPSHOT_TAKING].map(|name| state.join(name));
+    if !is_gone(&request, PATIENCE[0]) {
+        // It must not take one when nobody waits for it any more.
+        let _ = Disk.remove(&request);
+        return Err(Error::state("the running flow does not take requests for a snapshot"));
+    }
+    if !is_gone(&taking, PATIENCE[1]) {
+        return Err(Error::state("the running flow has not finished the snapshot in an hour"));
+    }
+    match newest()? {
+        Some((generation, path)) if generation > before => Ok(path),
+        _ => Err(Error::state("the running flow could not take a snapshot: its log says why")),
+    }
+}
+
+/// Waits until a file is gone.
+fn is_gone(path: &Path, patience: Duration) -> bool {
+    let step = Duration::from_millis(20);
+    let steps = patience.as_millis() / step.as_millis();
+    (0..steps).any(|_| {
+        let gone = !path.exists();
+        if !gone {
+            std::thread::sleep(step);
+        }
+        gone
+    })
 }
 
 /// The snapshots of a state directory, oldest first.

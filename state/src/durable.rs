@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(feature = "rocksdb")]
 use crate::base::RocksBase;
 use crate::base::{Base, Position, full_key, operator_prefix};
-use crate::changes::Entry;
 #[cfg(feature = "rocksdb")]
 use crate::files::Disk;
 use crate::files::Files;
 use crate::log::{Log, Recovered, recover};
 use crate::memtable::Memtable;
+use crate::merge::{Merge, overlay, owned, scan_base};
 use crate::planted::planted;
 use crate::store::{Found, Tail, Visit};
 use crate::{Commit, Error, KeyGroup, Store};
@@ -65,6 +65,7 @@ impl DurableStore {
     /// # Errors
     /// As [`open`](Self::open), and [`Error::InUse`] where somebody has it open.
     pub fn open_dir(dir: &Path, log_tail_limit: u64, memory: u64) -> Result<Self, Error> {
+        crate::snapshot::check_writable(&Disk, dir)?;
         // RocksDB would make its directory, and never sync the one above.
         Disk.create_dir(&dir.join("db")).map_err(|e| Error::io(dir, &e))?;
         // First, because it locks the directory.
@@ -91,6 +92,15 @@ impl DurableStore {
     }
 }
 
+/// A copy of a base, and what was committed behind it.
+pub(crate) struct Copied {
+    /// The position of the copy.
+    pub(crate) base: Position,
+    pub(crate) tail: Vec<Arc<Commit>>,
+    /// The record of the last commit.
+    pub(crate) record: Vec<u8>,
+}
+
 impl DurableStore {
     /// Opens the store in `dir` on a base that lies there too; `log_tail_limit` bounds the bytes
     /// that a restart must replay.
@@ -104,19 +114,26 @@ impl DurableStore {
         base: Box<dyn Base>,
         log_tail_limit: u64,
     ) -> Result<Self, Error> {
+        crate::snapshot::check_writable(&*files, dir)?;
         let log_dir = dir.join("log");
         files.create_dir(&log_dir).map_err(|e| Error::io(dir, &e))?;
-        let (mut position, record) = base_head(&*base)?;
-        let Recovered { incarnation, commits } = recover(&*files, &log_dir, position)?;
+        let BaseHead { mut position, record, started } = BaseHead::of(&*base)?;
+        let Recovered { incarnation, commits } = recover(&*files, &log_dir, position, started)?;
         if incarnation == 0 && position == Position::default() {
             position = beginning();
             base.apply(position, &[], &mut std::iter::empty())?;
             base.sync()?;
         }
+        let before = position;
         let tail: Vec<_> = commits.into_iter().map(|(_, commit)| commit).collect();
         let (log, positions) =
             Log::start(files.clone(), &log_dir, incarnation + 1, position, &tail)?;
-        let state = State::new(record, positions.into_iter().zip(tail));
+        if !started && !planted("log-never-missed") {
+            // From now on there is a log; until the base holds commits nothing else says so.
+            base.apply(position, STARTED, &mut std::iter::empty())?;
+            base.sync()?;
+        }
+        let state = State::new(before, record, positions.into_iter().zip(tail));
         let tail = AtomicU64::new(state.tail_bytes());
         let (dir, state, log) = (dir.to_owned(), Mutex::new(state), Mutex::new(Some(log)));
         let base_work = Mutex::new(());
@@ -132,9 +149,10 @@ impl DurableStore {
         dir: &Path,
         base: Box<dyn Base>,
     ) -> Result<Self, Error> {
-        let (position, record) = base_head(&*base)?;
-        let Recovered { commits, .. } = recover(&*files, &dir.join("log"), position)?;
-        let state = State::new(record, commits);
+        crate::snapshot::check_restored(&*files, dir)?;
+        let BaseHead { position, record, started } = BaseHead::of(&*base)?;
+        let Recovered { commits, .. } = recover(&*files, &dir.join("log"), position, started)?;
+        let state = State::new(position, record, commits);
         let tail = AtomicU64::new(state.tail_bytes());
         let (state, log) = (Mutex::new(state), Mutex::new(None));
         let (dir, log_tail_limit, base_work) = (dir.to_owned(), u64::MAX, Mutex::new(()));
@@ -173,12 +191,14 @@ impl DurableStore {
         }
         drop(state);
         // With the log held nothing is committed, so the new segment begins where the freeze is.
+        // A commit may have failed while the log was waited for: then it writes nothing more.
         let mut log = self.lock_log();
         if let Some(log) = &mut *log {
             self.noting(log.rotate())?;
         }
         let mut state = self.lock();
-        let full = std::mem::take(&mut state.current);
+        let next = Memtable::behind(state.current.end());
+        let full = std::mem::replace(&mut state.current, next);
         state.frozen = Some(Arc::new(full));
         Ok(state.frozen.clone())
     }
@@ -191,16 +211,39 @@ impl DurableStore {
         self.base.sync()
     }
 
-    /// Copies the base and the commits behind it, as of one moment: the base's position, and
-    /// those commits.
-    pub(crate) fn copy_base(&self, to: &Path) -> Result<(Position, Vec<Arc<Commit>>), Error> {
+    /// Copies the base and the commits behind it, as of one moment.
+    pub(crate) fn copy_base(&self, to: &Path) -> Result<Copied, Error> {
         let _working = self.base_work.lock().unwrap_or_else(PoisonError::into_inner);
-        let base = self.base.checkpoint(to)?;
+        let (base, record) = self.base.checkpoint(to)?;
         let state = self.lock();
         state.check()?;
         // Nothing moves into the base meanwhile, so these are all that it lacks.
-        let frozen = state.frozen.iter().flat_map(|frozen| frozen.commits());
-        Ok((base, frozen.chain(state.current.commits()).cloned().collect()))
+        let frozen = state.frozen.as_deref();
+        let behind = frozen.unwrap_or(&state.current).before();
+        if behind != base {
+            let copied = base.seq;
+            return Err(Error::Corrupt(format!(
+                "the copy of the base in {} holds commit {copied}, and the log goes on behind \
+                 commit {}",
+                to.display(),
+                behind.seq
+            )));
+        }
+        let tail = frozen.into_iter().chain([&state.current]).flat_map(Memtable::commits);
+        let tail: Vec<_> = tail.cloned().collect();
+        drop(state);
+        // Without a commit behind the base, the base's is the last.
+        let record = match tail.last() {
+            Some(commit) => commit.record.clone(),
+            None => record.filter(|_| base.seq > 0).unwrap_or_default(),
+        };
+        Ok(Copied { base, tail, record })
+    }
+
+    /// The number of the last commit; 0 before the first.
+    #[must_use]
+    pub fn last_commit(&self) -> u64 {
+        self.lock().current.end().seq
     }
 
     /// The folder of the base in the state directory.
@@ -234,18 +277,33 @@ fn beginning() -> Position {
     Position { seq: 0, chain: RandomState::new().build_hasher().finish() | 1 }
 }
 
-/// Position and record of a base; there is no record before the first commit.
-fn base_head(base: &dyn Base) -> Result<(Position, Option<Vec<u8>>), Error> {
-    let (position, record) = base.position()?;
-    Ok((position, record.filter(|_| position.seq > 0)))
+/// What a base holds in place of a record, before its first commit: a log was begun.
+const STARTED: &[u8] = b"started";
+
+/// What a base says of itself.
+struct BaseHead {
+    position: Position,
+    /// There is none before the first commit.
+    record: Option<Vec<u8>>,
+    /// There has been a log.
+    started: bool,
+}
+
+impl BaseHead {
+    fn of(base: &dyn Base) -> Result<Self, Error> {
+        let (position, record) = base.position()?;
+        let started = position.seq > 0 || record.as_deref() == Some(STARTED);
+        Ok(BaseHead { position, record: record.filter(|_| position.seq > 0), started })
+    }
 }
 
 impl State {
     fn new(
+        before: Position,
         record: Option<Vec<u8>>,
         tail: impl IntoIterator<Item = (Position, Arc<Commit>)>,
     ) -> Self {
-        let mut current = Memtable::default();
+        let mut current = Memtable::behind(before);
         let tail: Vec<_> = tail.into_iter().collect();
         current.reserve(tail.iter().map(|(_, commit)| commit));
         for (position, commit) in tail {
@@ -278,7 +336,12 @@ impl Store for DurableStore {
         let Some(log) = &mut *log else {
             return Err(Error::Failed("it was opened to be read only".into()));
         };
-        let position = self.noting(log.append(&commit))?;
+        let number = log.end().seq + 1;
+        let appended = log.append(&commit).map_err(|error| match error {
+            Error::Io { message, .. } => Error::Doubtful { commit: number, cause: message },
+            other => other,
+        });
+        let position = self.noting(appended)?;
         let mut state = self.lock();
         state.record = Some(commit.record.clone());
         state.current.push(position, Arc::new(commit));
@@ -293,12 +356,17 @@ impl Store for DurableStore {
         found: &mut Found<'_>,
     ) -> Result<(), Error> {
         let (mut missing, mut indexes) = (Vec::new(), Vec::new());
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
         {
             let state = self.lock();
             for (index, (group, key)) in keys.iter().enumerate() {
                 let frozen = || state.frozen.as_ref()?.get(operator, *group, key);
                 match state.current.get(operator, *group, key).or_else(frozen) {
-                    Some(Some(value)) => found(index, value)?,
+                    Some(Some(value)) => {
+                        let start = bytes.len();
+                        bytes.extend_from_slice(value);
+                        values.push((index, start..bytes.len()));
+                    }
                     Some(None) => {}
                     None => {
                         missing.push(full_key(operator, *group, key));
@@ -306,6 +374,10 @@ impl Store for DurableStore {
                     }
                 }
             }
+        }
+        // What a user's types do with the bytes is not done under the lock.
+        for (index, range) in values {
+            found(index, &bytes[range])?;
         }
         if missing.is_empty() {
             return Ok(());
@@ -327,7 +399,7 @@ impl Store for DurableStore {
         let mut newer =
             frozen.as_ref().map_or(Vec::new(), |frozen| frozen.sorted(operator, &groups, prefix));
         overlay(&mut newer, current.iter().map(|(g, k, v)| (*g, k.as_slice(), v.as_deref())));
-        let mut merge = Merge { newer: newer.into_iter().peekable(), visit };
+        let mut merge = Merge::new(newer, visit);
         let operator = operator_prefix(operator);
         if prefix.is_empty() {
             scan_base(&*self.base, &operator, groups, prefix, &mut merge)?;
@@ -363,77 +435,4 @@ impl Store for DurableStore {
         }
         Ok(true)
     }
-}
-
-type OwnedEntry = (KeyGroup, Vec<u8>, Option<Vec<u8>>);
-
-fn owned(entries: Vec<Entry<'_>>) -> Vec<OwnedEntry> {
-    entries.into_iter().map(|(g, k, v)| (g, k.to_vec(), v.map(<[u8]>::to_vec))).collect()
-}
-
-/// Puts newer changes over older ones; both are sorted.
-fn overlay<'a>(older: &mut Vec<Entry<'a>>, newer: impl Iterator<Item = Entry<'a>>) {
-    let mut old = std::mem::take(older).into_iter().peekable();
-    for entry in newer {
-        while let Some(before) = old.next_if(|o| (o.0, o.1) < (entry.0, entry.1)) {
-            older.push(before);
-        }
-        old.next_if(|o| (o.0, o.1) == (entry.0, entry.1));
-        older.push(entry);
-    }
-    older.extend(old);
-}
-
-/// Merges what the base holds with newer changes.
-struct Merge<'a, 'v, 'f> {
-    newer: std::iter::Peekable<std::vec::IntoIter<Entry<'a>>>,
-    visit: &'v mut Visit<'f>,
-}
-
-impl Merge<'_, '_, '_> {
-    fn base(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        while let Some((g, k, v)) = self.newer.next_if(|n| (n.0, n.1) < (group, key)) {
-            if let Some(v) = v {
-                (self.visit)(g, k, v)?;
-            }
-        }
-        match self.newer.next_if(|n| (n.0, n.1) == (group, key)) {
-            Some((_, _, Some(newer))) => (self.visit)(group, key, newer),
-            Some((_, _, None)) => Ok(()),
-            None => (self.visit)(group, key, value),
-        }
-    }
-
-    fn rest(self) -> Result<(), Error> {
-        for (group, key, value) in self.newer {
-            if let Some(value) = value {
-                (self.visit)(group, key, value)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn scan_base(
-    base: &dyn Base,
-    operator: &[u8],
-    groups: Range<KeyGroup>,
-    prefix: &[u8],
-    merge: &mut Merge<'_, '_, '_>,
-) -> Result<(), Error> {
-    let mut from = operator.to_vec();
-    from.extend_from_slice(&groups.start.to_be_bytes());
-    from.extend_from_slice(prefix);
-    base.scan(&from, &mut |full, value| {
-        let Some(rest) = full.strip_prefix(operator) else { return Ok(false) };
-        let Some((group, key)) = rest.split_first_chunk::<2>() else {
-            return Err(Error::Corrupt("the base holds a key without a group".into()));
-        };
-        let group = KeyGroup::from_be_bytes(*group);
-        if group >= groups.end || !key.starts_with(prefix) {
-            return Ok(false);
-        }
-        merge.base(group, key, value)?;
-        Ok(true)
-    })
 }

@@ -24,6 +24,14 @@ pub enum Error {
     /// A value cannot be encoded.
     #[error("cannot encode a value: {0}")]
     Encode(String),
+    /// A commit failed, and whether it took place is unknown: open the store again.
+    #[error("whether commit {commit} took place is unknown ({cause}): a restart finds out")]
+    Doubtful {
+        /// The number of the commit.
+        commit: u64,
+        /// What the system said.
+        cause: String,
+    },
     /// An earlier commit failed, and whether it took place is unknown: open the store again.
     #[error("the state can no longer be written ({0}): a restart finds out what is durable")]
     Failed(String),

@@ -15,6 +15,7 @@ mod key;
 mod log;
 mod mem;
 mod memtable;
+mod merge;
 #[doc(hidden)]
 pub mod planted;
 mod schema;

@@ -9,15 +9,92 @@ use hashbrown::hash_table::Entry as Slot;
 
 use crate::base::{Position, full_key};
 use crate::changes::{Changes, Commit, Entry};
-use crate::{KeyGroup, hash_bytes};
+use crate::{KEY_GROUPS, KeyGroup, hash_bytes};
 
 /// The last change of each key, in commits that stay as they were.
 #[derive(Default)]
 pub(crate) struct Memtable {
     commits: Vec<Arc<Commit>>,
+    /// The commit before the first one.
+    before: Position,
     end: Position,
     bytes: u64,
-    operators: BTreeMap<Arc<str>, HashTable<Place>>,
+    operators: BTreeMap<Arc<str>, Index>,
+}
+
+/// From this many keys on, an operator's index has a table for each key group.
+const SPLIT_AT: usize = 1 << 14;
+
+/// The tables of a split index: one per key group, and one for what belongs to no key.
+const PARTS: usize = KEY_GROUPS as usize + 1;
+
+/// An operator's keys: in one table, or by group, so that reading some groups costs what they
+/// hold.
+struct Index {
+    parts: Vec<HashTable<Place>>,
+    len: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Index { parts: vec![HashTable::new()], len: 0 }
+    }
+}
+
+impl Index {
+    fn part(&self, group: KeyGroup) -> usize {
+        if self.parts.len() == 1 { 0 } else { usize::from(group).min(PARTS - 1) }
+    }
+
+    fn reserve(&mut self, commits: &[Arc<Commit>], count: usize) {
+        if self.len + count >= SPLIT_AT && self.parts.len() == 1 {
+            self.split(commits);
+        }
+        let each = count / self.parts.len();
+        self.parts.iter_mut().for_each(|part| part.reserve(each, |place| place.hash));
+    }
+
+    fn split(&mut self, commits: &[Arc<Commit>]) {
+        let whole = std::mem::replace(&mut self.parts, vec![HashTable::new(); PARTS]);
+        for place in whole.into_iter().flatten() {
+            let part = self.part(entry(commits, place).0);
+            self.parts[part].insert_unique(place.hash, place, |place| place.hash);
+        }
+    }
+
+    /// Puts a change in place of an earlier one of the same key.
+    fn insert(&mut self, commits: &[Arc<Commit>], place: Place, group: KeyGroup, key: &[u8]) {
+        if self.len >= SPLIT_AT && self.parts.len() == 1 {
+            self.split(commits);
+        }
+        let same = |other: &Place| {
+            // The hash first: the other lies elsewhere in memory.
+            other.hash == place.hash && {
+                let (other_group, other_key, _) = entry(commits, *other);
+                other_group == group && other_key == key
+            }
+        };
+        let part = self.part(group);
+        match self.parts[part].entry(place.hash, same, |p| p.hash) {
+            Slot::Occupied(mut slot) => *slot.get_mut() = place,
+            Slot::Vacant(slot) => {
+                slot.insert(place);
+                self.len += 1;
+            }
+        }
+    }
+
+    /// The changes of some groups, and maybe of others.
+    fn of_groups(&self, groups: &Range<KeyGroup>) -> impl Iterator<Item = &Place> {
+        let parts = match self.parts.len() {
+            1 => 0..1,
+            count => {
+                let first = usize::from(groups.start).min(count - 1);
+                first..usize::from(groups.end).clamp(first, count)
+            }
+        };
+        self.parts[parts].iter().flatten()
+    }
 }
 
 /// Where a change lies.
@@ -51,6 +128,11 @@ fn first_bytes((group, key, _): &Entry<'_>) -> u128 {
 const INDEX_BYTES: usize = size_of::<Place>() + size_of::<Place>() / 2;
 
 impl Memtable {
+    /// Without commits yet; the first will follow this one.
+    pub(crate) fn behind(before: Position) -> Self {
+        Memtable { before, end: before, ..Memtable::default() }
+    }
+
     /// Makes room for these commits at once.
     pub(crate) fn reserve<'a>(&mut self, commits: impl Iterator<Item = &'a Arc<Commit>>) {
         let mut counts: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
@@ -58,8 +140,8 @@ impl Memtable {
             *counts.entry(changes.operator()).or_default() += changes.len();
         }
         for (operator, count) in counts {
-            let table = self.operators.entry(operator.clone()).or_default();
-            table.reserve(count, |place| place.hash);
+            let index = self.operators.entry(operator.clone()).or_default();
+            index.reserve(&self.commits, count);
         }
     }
 
@@ -73,8 +155,8 @@ impl Memtable {
         let (commits, commit) = (&self.commits, &self.commits[index as usize]);
         for (changes_index, changes) in commit.changes.iter().enumerate() {
             let table = self.operators.entry(changes.operator().clone()).or_default();
-            if table.is_empty() {
-                table.reserve(changes.len(), |place| place.hash);
+            if table.len == 0 {
+                table.reserve(commits, changes.len());
             }
             for (entry_index, (group, key, _)) in changes.iter().enumerate() {
                 let place = Place {
@@ -83,19 +165,7 @@ impl Memtable {
                     changes: changes_index as u32,
                     entry: entry_index as u32,
                 };
-                let same = |other: &Place| {
-                    // The hash first: the other lies elsewhere in memory.
-                    other.hash == place.hash && {
-                        let (other_group, other_key, _) = entry(commits, *other);
-                        other_group == group && other_key == key
-                    }
-                };
-                match table.entry(place.hash, same, |p| p.hash) {
-                    Slot::Occupied(mut slot) => *slot.get_mut() = place,
-                    Slot::Vacant(slot) => {
-                        slot.insert(place);
-                    }
-                }
+                table.insert(commits, place, group, key);
             }
         }
     }
@@ -106,6 +176,10 @@ impl Memtable {
 
     pub(crate) fn commits(&self) -> &[Arc<Commit>] {
         &self.commits
+    }
+
+    pub(crate) fn before(&self) -> Position {
+        self.before
     }
 
     pub(crate) fn end(&self) -> Position {
@@ -123,8 +197,8 @@ impl Memtable {
 
     /// The last change of a key: `None` if there is none, `Some(None)` if it is a deletion.
     pub(crate) fn get(&self, operator: &str, group: KeyGroup, key: &[u8]) -> Option<Option<&[u8]>> {
-        let table = self.operators.get(operator)?;
-        let place = table.find(hash(group, key), |place| {
+        let index = self.operators.get(operator)?;
+        let place = index.parts[index.part(group)].find(hash(group, key), |place| {
             let (other_group, other_key, _) = entry(&self.commits, *place);
             other_group == group && other_key == key
         })?;
@@ -138,7 +212,8 @@ impl Memtable {
         groups: &Range<KeyGroup>,
         prefix: &[u8],
     ) -> Vec<Entry<'_>> {
-        let places = self.operators.get(operator).into_iter().flat_map(HashTable::iter);
+        let index = self.operators.get(operator).into_iter();
+        let places = index.flat_map(|index| index.of_groups(groups));
         let mut entries: Vec<(u128, Entry<'_>)> = places
             .map(|place| entry(&self.commits, *place))
             .filter(|(group, key, _)| groups.contains(group) && key.starts_with(prefix))
@@ -162,5 +237,61 @@ impl Memtable {
             all.sort_by(|a, b| a.0.cmp(&b.0));
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(groups: std::ops::Range<u32>, value: u8) -> Arc<Commit> {
+        let mut changes = Changes::new("op".into());
+        for number in groups {
+            let group = (number % u32::from(KEY_GROUPS + 1)) as KeyGroup;
+            let key = |bytes: &mut Vec<u8>| {
+                bytes.extend_from_slice(&number.to_be_bytes());
+                Ok(())
+            };
+            let put = |bytes: &mut Vec<u8>| {
+                bytes.push(value);
+                Ok(())
+            };
+            changes.put(group, key, put).unwrap();
+        }
+        Arc::new(Commit { record: Vec::new(), changes: vec![changes] })
+    }
+
+    #[test]
+    fn reading_some_groups_costs_what_they_hold() {
+        for reserved in [false, true] {
+            let mut table = Memtable::default();
+            let commits = [commit(0..20_000, 1), commit(10_000..40_000, 2)];
+            if reserved {
+                table.reserve(commits.iter());
+            }
+            commits.into_iter().for_each(|commit| table.push(Position::default(), commit));
+            let index = &table.operators["op"];
+            assert_eq!((index.parts.len(), index.len), (PARTS, 40_000));
+            let looked_at = index.of_groups(&(7..9)).count();
+            assert!((70..90).contains(&looked_at), "{looked_at} for two groups of 1025");
+            for (groups, prefix) in [(7..9, 0), (0..KEY_GROUPS + 1, 0), (1020..u16::MAX, 0)] {
+                let found = table.sorted("op", &groups, &[prefix]);
+                let mut expected: Vec<_> = (0..40_000u32)
+                    .map(|n| ((n % 1025) as u16, n.to_be_bytes(), 1 + u8::from(n >= 10_000)))
+                    .filter(|(group, ..)| groups.contains(group))
+                    .collect();
+                expected.sort_unstable();
+                assert_eq!(found.len(), expected.len());
+                for ((group, key, value), expected) in found.into_iter().zip(expected) {
+                    assert_eq!(
+                        (group, key, value),
+                        (expected.0, &expected.1[..], Some(&[expected.2][..]))
+                    );
+                }
+            }
+            let key = 12_345u32.to_be_bytes();
+            assert_eq!(table.get("op", (12_345 % 1025) as u16, &key), Some(Some(&[2][..])));
+            assert_eq!(table.get("op", 1, &key), None);
+        }
     }
 }

@@ -107,4 +107,29 @@ mod tests {
         assert!(schema_text::<Nested>().contains("radius"), "{}", schema_text::<Nested>());
         assert!(schema_text::<NonZeroU8>().contains("NonZero"));
     }
+
+    /// The hashes are part of the format: another one makes every state unreadable.
+    #[test]
+    fn hashes_of_shapes_never_change() {
+        let hashes = [
+            schema_of::<u64>(),
+            schema_of::<(String, Option<i32>)>(),
+            schema_of::<Nested>(),
+            schema_of::<BTreeMap<String, Vec<u8>>>(),
+            schema_of::<(u8, bool, char)>(),
+        ];
+        // Those of types that cannot be traced have the compiler's name of the type, and that is
+        // not promised to stay.
+        let expected: [u64; 5] = [
+            0x48e0_eccc_3831_54df,
+            0xad96_a7b5_bd11_b9a9,
+            0xa8be_f462_70d9_2337,
+            0x18ac_2b1b_f45b_6504,
+            0x0407_3220_ec96_417f,
+        ];
+        // Computed from the text by another implementation of XXH3.
+        assert_eq!(schema_text::<u64>(), "U64 {}");
+        assert_eq!(schema_text::<(u8, bool, char)>(), "Tuple([U8, Bool, Char]) {}");
+        assert_eq!(hashes.map(|h| format!("{h:#018x}")), expected.map(|h| format!("{h:#018x}")));
+    }
 }

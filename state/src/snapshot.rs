@@ -5,17 +5,27 @@
 //! there is no snapshot. Every snapshot has files of its own; none is taken over from another by
 //! its name, for names of files come again after a restore.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable::Copied;
 use crate::files::{AppendFile, Files, write_whole};
 use crate::log::Log;
 use crate::planted::planted;
-use crate::{DurableStore, Error, Store, decode_sealed, encode_sealed, hash_bytes};
+use crate::{DurableStore, Error, decode_sealed, encode_sealed, hash_bytes};
 
 const MANIFEST: &str = "MANIFEST";
+
+/// A file of this name stands in a directory for as long as a snapshot is being restored there.
+const RESTORING: &str = "RESTORING";
+
+/// The folders that a snapshot may have.
+const FOLDERS: [&str; 3] = ["base", "db", "log"];
+
 const VERSION: u32 = 1;
 
 /// What a snapshot holds.
@@ -103,18 +113,14 @@ fn write(store: &DurableStore, path: &Path, generation: u64) -> Result<Manifest,
     let failed = |e: std::io::Error| Error::io(path, &e);
     files.create_dir(path).map_err(failed)?;
     let folder = store.base_folder();
-    let (base, mut commits) = store.copy_base(&path.join(folder))?;
+    // Only this holds up whoever fills the base: what follows takes as long as it takes.
+    let Copied { base, mut tail, record } = store.copy_base(&path.join(folder))?;
     if planted("base-ahead-of-manifest") {
-        commits.pop();
+        tail.pop();
     }
     let log = path.join("log");
     files.create_dir(&log).map_err(failed)?;
-    Log::start(files.clone(), &log, 1, base, &commits)?;
-    let record = match commits.last() {
-        Some(commit) => commit.record.clone(),
-        // Without a commit behind the base, the base's is the last.
-        None => store.record()?.unwrap_or_default(),
-    };
+    Log::start(files.clone(), &log, 1, base, &tail)?;
     let mut entries = Vec::new();
     for folder in [folder, "log"] {
         for name in content(&**files, &path.join(folder)).map_err(failed)? {
@@ -133,7 +139,7 @@ fn write(store: &DurableStore, path: &Path, generation: u64) -> Result<Manifest,
         }
         files.sync_dir(&path.join(folder)).map_err(failed)?;
     }
-    let commit = base.seq + commits.len() as u64;
+    let commit = base.seq + tail.len() as u64;
     let manifest = Manifest { version: VERSION, generation, commit, record, files: entries };
     write_whole(&**files, path, MANIFEST, &encode_sealed(&manifest)?).map_err(failed)?;
     Ok(manifest)
@@ -152,21 +158,38 @@ fn content(files: &dyn Files, dir: &Path) -> std::io::Result<Vec<String>> {
 pub fn verify(files: &dyn Files, path: &Path) -> Result<Manifest, Error> {
     let failed = |e: std::io::Error| Error::io(path, &e);
     let damaged = |what: String| Error::Corrupt(format!("snapshot {}: {what}", path.display()));
-    let bytes = files.read(&path.join(MANIFEST)).map_err(failed)?;
+    let bytes = match files.read(&path.join(MANIFEST)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(damaged("it has no manifest, so it was never finished".to_owned()));
+        }
+        bytes => bytes.map_err(failed)?,
+    };
     let manifest: Manifest =
         decode_sealed(&bytes).map_err(|e| damaged(format!("the manifest: {e}")))?;
     if manifest.version != VERSION {
         return Err(damaged(format!("the manifest is of version {}", manifest.version)));
     }
-    let mut folders: Vec<_> = manifest.files.iter().map(|file| file.folder.as_str()).collect();
-    folders.dedup();
-    for folder in folders {
+    // A checksum is no signature: nothing may lead out of the snapshot, or of where it goes.
+    let mut named = BTreeSet::new();
+    for ManifestFile { folder, name, .. } in &manifest.files {
+        let plain = Path::new(name).components().eq([Component::Normal(name.as_ref())]);
+        if !plain || name.contains('\\') || !FOLDERS.contains(&folder.as_str()) {
+            return Err(damaged(format!("the manifest names the file `{folder}/{name}`")));
+        }
+        if !named.insert((folder, name)) {
+            return Err(damaged(format!("the manifest names `{folder}/{name}` twice")));
+        }
+    }
+    for folder in FOLDERS {
         for name in content(files, &path.join(folder)).map_err(failed)? {
             let known = |file: &&ManifestFile| file.folder == folder && file.name == name;
             if !manifest.files.iter().any(|file| known(&file)) {
                 return Err(damaged(format!("`{folder}/{name}` is not part of it")));
             }
         }
+    }
+    if !manifest.files.iter().any(|file| file.folder == "log") {
+        return Err(damaged("the manifest names no log".to_owned()));
     }
     for ManifestFile { folder, name, length, hash } in &manifest.files {
         let bytes = files
@@ -179,18 +202,52 @@ pub fn verify(files: &dyn Files, path: &Path) -> Result<Manifest, Error> {
     Ok(manifest)
 }
 
-/// Makes a state directory of a snapshot.
+/// Refuses to write into a snapshot, which would no longer be what its manifest says, and into
+/// what [`check_restored`] refuses.
+pub(crate) fn check_writable(files: &dyn Files, dir: &Path) -> Result<(), Error> {
+    check_restored(files, dir)?;
+    if files.list(dir).map_err(|e| Error::io(dir, &e))?.contains_key(MANIFEST) {
+        let message = "it is a snapshot: restore it into another directory, and use that";
+        return Err(Error::Io { path: dir.to_owned(), message: message.to_owned() });
+    }
+    Ok(())
+}
+
+/// Refuses a directory into which a snapshot was restored only in part.
+pub(crate) fn check_restored(files: &dyn Files, dir: &Path) -> Result<(), Error> {
+    if files.list(dir).map_err(|e| Error::io(dir, &e))?.contains_key(RESTORING) {
+        return Err(Error::Corrupt(format!(
+            "a snapshot was being restored into {}, and was not finished: restore it again",
+            dir.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Makes a state directory of a snapshot. Until it is whole the directory cannot be used; if
+/// this is interrupted, it can be done again.
 ///
 /// # Errors
 /// Where the snapshot is damaged, or `state` holds something already.
 pub fn restore(files: &dyn Files, snapshot: &Path, state: &Path) -> Result<Manifest, Error> {
     let manifest = verify(files, snapshot)?;
     let failed = |e: std::io::Error| Error::io(state, &e);
+    let begun = files.list(state).map_err(failed)?.contains_key(RESTORING);
     let mut taken = files.list_dirs(state).map_err(failed)?;
     taken.retain(|name| name != "snapshots");
+    if begun {
+        // What an interrupted one has left.
+        for name in taken.extract_if(.., |name| FOLDERS.contains(&name.as_str())) {
+            files.remove_dir(&state.join(name)).map_err(failed)?;
+        }
+    }
     if let Some(name) = taken.first() {
         let message = format!("it holds `{name}` already: restore into an empty directory");
         return Err(Error::Io { path: state.to_owned(), message });
+    }
+    files.create_dir(state).map_err(failed)?;
+    if !planted("restore-not-marked") {
+        write_whole(files, state, RESTORING, b"").map_err(failed)?;
     }
     for ManifestFile { folder, name, .. } in &manifest.files {
         let to = state.join(folder);
@@ -201,6 +258,10 @@ pub fn restore(files: &dyn Files, snapshot: &Path, state: &Path) -> Result<Manif
         file.sync().map_err(failed)?;
         files.sync_dir(&to).map_err(failed)?;
     }
+    if !planted("restore-not-marked") {
+        files.remove(&state.join(RESTORING)).map_err(failed)?;
+    }
+    files.sync_dir(state).map_err(failed)?;
     Ok(manifest)
 }
 
@@ -215,7 +276,12 @@ pub fn restore_latest(
     state: &Path,
 ) -> Result<(Manifest, Vec<Error>), Error> {
     let mut damaged = Vec::new();
-    for (_, path) in list(&**files, from)?.into_iter().rev() {
+    let dir = from.join("snapshots");
+    let names = files.list_dirs(&dir).map_err(|e| Error::io(&dir, &e))?;
+    let mut found: Vec<(u64, PathBuf)> =
+        names.iter().filter_map(|name| Some((name.parse().ok()?, dir.join(name)))).collect();
+    found.sort();
+    for (_, path) in found.into_iter().rev() {
         match verify(&**files, &path) {
             Ok(_) => return Ok((restore(&**files, &path, state)?, damaged)),
             Err(error) => {

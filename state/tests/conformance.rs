@@ -161,3 +161,15 @@ fn a_path_that_is_no_directory_is_refused() {
     let opened = DurableStore::open_dir_read_only(&dir.path().join("none"));
     assert!(matches!(opened, Err(Error::Io { .. })));
 }
+
+/// Whatever RocksDB cannot do, in a directory whose name says lock or not: only a lock that
+/// somebody holds is one.
+#[test]
+fn a_lock_that_cannot_be_made_is_not_one_that_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("deadlock/block1");
+    std::fs::create_dir_all(state.join("db/LOCK")).unwrap();
+    let opened = DurableStore::open_dir(&state, LIMIT, 8 << 20);
+    let Err(Error::Io { message, .. }) = opened else { panic!("{:?}", opened.err()) };
+    assert!(message.contains("lock"), "{message}");
+}

@@ -37,3 +37,8 @@ fn kept_inputs_of_store() {
 fn kept_inputs_of_crashes() {
     replay("crashes", shared::crashes::run);
 }
+
+#[test]
+fn kept_inputs_of_manifest() {
+    replay("manifest", shared::manifest::run);
+}

@@ -140,6 +140,69 @@ fn a_crash_at_any_operation_leaves_only_whole_snapshots() {
     }
 }
 
+/// A snapshot of a store of which nothing has moved into the base, or some.
+fn small_snapshot(moves: bool) -> (SimDisk, std::path::PathBuf, Content) {
+    let disk = SimDisk::new();
+    let store = open(&disk, STATE).unwrap();
+    for number in 1..=6 {
+        commit(&store, number).unwrap();
+        if moves && number == 3 {
+            store.maintain(true).unwrap();
+        }
+    }
+    let (path, _) = snapshot::take(&store, 1).unwrap();
+    let content = content(&store);
+    drop(store);
+    disk.restart(Survival::Synced);
+    (disk, path, content)
+}
+
+#[test]
+fn a_restore_that_is_killed_is_refused_or_whole_and_can_be_done_again() {
+    let into = Path::new("restored");
+    let (mut refused, mut whole) = (0, 0);
+    for moves in [false, true] {
+        let (disk, path, expected) = small_snapshot(moves);
+        let probe = disk.copy();
+        snapshot::restore(&probe, &path, into).unwrap();
+        let faults = [Fault::CrashBefore, Fault::CrashTorn, Fault::CrashAfter];
+        for (at, fault) in (0..probe.operations().len()).flat_map(|at| faults.map(|f| (at, f))) {
+            for survival in [Survival::Synced, Survival::Everything, Survival::Some(at as u64)] {
+                let left = disk.copy();
+                left.fault_at(at, fault);
+                snapshot::restore(&left, &path, into).unwrap_err();
+                left.restart(survival);
+                let files = left.contents();
+                let begun = |folder| files.keys().any(|path| path.starts_with(into.join(folder)));
+                let again = left.copy();
+                match open(&left, "restored") {
+                    Ok(store) if begun("base") || begun("log") => {
+                        assert_eq!(content(&store), expected, "{at} {fault:?} {survival:?}");
+                        whole += 1;
+                    }
+                    other => {
+                        refused += usize::from(other.is_err());
+                        snapshot::restore(&again, &path, into).unwrap();
+                        assert_eq!(content(&open(&again, "restored").unwrap()), expected);
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 50 && whole > 5, "{refused} refused, {whole} whole");
+}
+
+#[test]
+fn nothing_writes_into_a_snapshot() {
+    let (disk, path, expected) = small_snapshot(true);
+    let error = open(&disk, path.to_str().unwrap()).err().unwrap().to_string();
+    assert!(error.contains("it is a snapshot") && error.contains("00000001"), "{error}");
+    snapshot::verify(&disk, &path).unwrap();
+    let base = FileBase::open(Arc::new(disk.clone()), &path.join("base")).unwrap();
+    let reader = DurableStore::open_read_only(Arc::new(disk.clone()), &path, Box::new(base));
+    assert_eq!(content(&reader.unwrap()), expected);
+}
+
 #[test]
 fn a_copy_of_a_real_snapshot_is_a_state_directory() {
     let dir = tempfile::tempdir().unwrap();

@@ -68,9 +68,13 @@ pub fn read(store: &dyn Store) -> Result<Content, Error> {
 const LIMIT: u64 = 600;
 
 pub fn open(disk: &SimDisk) -> Result<DurableStore, Error> {
+    open_in(disk, Path::new("state"))
+}
+
+pub fn open_in(disk: &SimDisk, dir: &Path) -> Result<DurableStore, Error> {
     let files = Arc::new(disk.clone());
-    let base = FileBase::open(files.clone(), Path::new("state/base"))?;
-    DurableStore::open(files, Path::new("state"), Box::new(base), LIMIT)
+    let base = FileBase::open(files.clone(), &dir.join("base"))?;
+    DurableStore::open(files, dir, Box::new(base), LIMIT)
 }
 
 pub fn open_read_only(disk: &SimDisk) -> Result<DurableStore, Error> {

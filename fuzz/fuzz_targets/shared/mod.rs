@@ -6,6 +6,7 @@ pub mod crashes;
 mod history;
 mod input;
 pub mod log;
+pub mod manifest;
 mod memory;
 pub mod store;
 pub mod values;

@@ -1,7 +1,6 @@
 //! Looks at state directories and snapshots, and works on them.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use highwater::state::{self, Difference, StateDir};
@@ -47,9 +46,9 @@ pub enum StateCommand {
         /// Only list them
         #[arg(long)]
         list: bool,
-        /// How many are kept
-        #[arg(long, default_value_t = 3)]
-        keep: usize,
+        /// How many are kept: by default what a running flow keeps, or three
+        #[arg(long)]
+        keep: Option<usize>,
     },
     /// Make a state directory of a snapshot, or of the last whole one of a state directory
     Restore {
@@ -81,7 +80,10 @@ pub fn run(command: &StateCommand) -> Result<(), Error> {
         StateCommand::Verify { dir } => verify(dir),
         StateCommand::Diff { before, after } => diff(before, after),
         StateCommand::Snapshot { dir, list: true, .. } => list_snapshots(dir),
-        StateCommand::Snapshot { dir, keep, .. } => snapshot(dir, *keep),
+        StateCommand::Snapshot { dir, keep, .. } => {
+            println!("{}", state::take_snapshot(dir, *keep)?.display());
+            Ok(())
+        }
         StateCommand::Restore { from, to } => restore(from, to),
         StateCommand::Rm { dir, operator } => {
             let count = state::remove_operator(dir, operator)?;
@@ -178,40 +180,6 @@ fn list_snapshots(dir: &Path) -> Result<(), Error> {
     for path in state::list_snapshots(dir)? {
         let commit = LastCommit::read(&path)?;
         println!("{}  tick {}", path.display(), commit.tick);
-    }
-    Ok(())
-}
-
-/// How long a running flow has to take the snapshot that it is asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn snapshot(dir: &Path, keep: usize) -> Result<(), Error> {
-    match state::take_snapshot(dir, keep) {
-        Ok(path) => {
-            println!("{}", path.display());
-            Ok(())
-        }
-        Err(error) if error.to_string().contains("in use") => ask_for_snapshot(dir),
-        Err(error) => Err(error),
-    }
-}
-
-/// A flow is running on the directory: it is asked by a file, and takes it after its next commit.
-fn ask_for_snapshot(dir: &Path) -> Result<(), Error> {
-    let request = dir.join(state::SNAPSHOT_REQUEST);
-    let failed = |e| Error::io("cannot ask the running flow for a snapshot", e);
-    std::fs::write(&request, b"").map_err(failed)?;
-    let asked = Instant::now();
-    while request.exists() {
-        if asked.elapsed() > PATIENCE {
-            let _ = std::fs::remove_file(&request);
-            return Err(Error::input("the running flow made no commit, and so no snapshot"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    match state::list_snapshots(dir)?.last() {
-        Some(path) => println!("{}", path.display()),
-        None => return Err(Error::input("the running flow could not take a snapshot")),
     }
     Ok(())
 }

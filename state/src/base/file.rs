@@ -110,10 +110,10 @@ impl Base for FileBase {
         Ok(())
     }
 
-    fn checkpoint(&self, dir: &Path) -> Result<Position, Error> {
+    fn checkpoint(&self, dir: &Path) -> Result<(Position, Option<Vec<u8>>), Error> {
         self.files.create_dir(dir).map_err(|e| Error::io(dir, &e))?;
         self.write(dir)?;
-        Ok(FileBase::open(self.files.clone(), dir)?.position()?.0)
+        FileBase::open(self.files.clone(), dir)?.position()
     }
 
     fn compact(&self) -> Result<(), Error> {

@@ -1,7 +1,6 @@
 //! The base: where commits go once they are many. It holds everything up to one commit.
 
 mod file;
-#[cfg(feature = "rocksdb")]
 mod manifest;
 #[cfg(feature = "rocksdb")]
 mod rocks;
@@ -9,6 +8,8 @@ mod rocks;
 use std::path::Path;
 
 pub use file::FileBase;
+#[doc(hidden)]
+pub use manifest::manifest_is_readable;
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksBase;
 use xxhash_rust::xxh3::xxh3_64;
@@ -71,11 +72,11 @@ pub trait Base: Send + Sync + 'static {
     fn scan(&self, from: &[u8], visit: &mut VisitRaw<'_>) -> Result<(), Error>;
 
     /// Writes a copy of itself, as of the last [`apply`](Self::apply), into a directory that is
-    /// not there yet, and returns the position that is read from the copy.
+    /// not there yet, and returns the position and the record that are read from the copy.
     ///
     /// # Errors
     /// Where it cannot be written.
-    fn checkpoint(&self, dir: &Path) -> Result<Position, Error>;
+    fn checkpoint(&self, dir: &Path) -> Result<(Position, Option<Vec<u8>>), Error>;
 
     /// Gives back the space of what was deleted.
     ///

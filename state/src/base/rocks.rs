@@ -50,7 +50,11 @@ fn options(memory: u64) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+    // Its diary and its manifest stay small however long it runs.
     options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_max_manifest_file_size(4 << 20);
     options.set_paranoid_checks(true);
     options.set_write_buffer_size((memory / 4).clamp(1 << 20, 64 << 20) as usize);
     options.set_max_write_buffer_number(2);
@@ -97,11 +101,17 @@ impl RocksBase {
     }
 }
 
+/// How RocksDB says that somebody has the directory open: another process, or this one. Whatever
+/// else it says may hold the word, if only in a path.
+const LOCKED: [&str; 2] = ["IO error: While lock file: ", "IO error: lock hold by current process"];
+
 fn classify(path: &Path, error: &rocksdb::Error) -> Error {
     let message = error.clone().into_string();
     let path = path.to_owned();
     match error.kind() {
-        rocksdb::ErrorKind::IOError if message.contains("lock") => Error::InUse { path },
+        rocksdb::ErrorKind::IOError if LOCKED.iter().any(|text| message.starts_with(text)) => {
+            Error::InUse { path }
+        }
         rocksdb::ErrorKind::IOError => Error::Io { path, message },
         _ => Error::Corrupt(format!("{}: {message}", path.display())),
     }
@@ -190,10 +200,10 @@ impl Base for RocksBase {
         Ok(())
     }
 
-    fn checkpoint(&self, dir: &Path) -> Result<Position, Error> {
+    fn checkpoint(&self, dir: &Path) -> Result<(Position, Option<Vec<u8>>), Error> {
         let checkpoint = Checkpoint::new(&self.db).map_err(|e| self.failed(e))?;
         checkpoint.create_checkpoint(dir).map_err(|e| self.failed(e))?;
-        Ok(RocksBase::open_read_only(dir)?.position()?.0)
+        RocksBase::open_read_only(dir)?.position()
     }
 
     fn compact(&self) -> Result<(), Error> {

@@ -80,6 +80,8 @@ pub(crate) struct Log {
     /// Segments by the number of their first commit; the last one is being written.
     segments: BTreeMap<u64, String>,
     buffer: Vec<u8>,
+    /// Something was begun and not finished: what the last segment ends with is unknown.
+    failed: bool,
 }
 
 impl Log {
@@ -115,12 +117,32 @@ impl Log {
         let file = files.open(&dir.join(&name), Some(bytes.len() as u64)).map_err(failed)?;
         let segments = BTreeMap::from([(before.seq + 1, name)]);
         let dir = dir.to_owned();
-        let log = Log { files, dir, incarnation, end, file, segments, buffer };
+        let log = Log { files, dir, incarnation, end, file, segments, buffer, failed: false };
         Ok((log, positions))
     }
 
-    /// Appends a commit, durably. After an error the log must not be used any more.
+    /// Nothing is written after a failure: a segment that follows a commit of which nobody
+    /// knows would say that there was none. So whoever writes begins here, and ends by
+    /// [`finish`](Self::finish); a panic in between counts as a failure, too.
+    fn begin(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.failed, true) && !planted("freeze-without-check") {
+            return Err(Error::Failed("the log could not be written".into()));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        self.failed = false;
+    }
+
+    /// The last commit.
+    pub(crate) fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Appends a commit, durably. After an error the log refuses all further work.
     pub(crate) fn append(&mut self, commit: &Commit) -> Result<Position, Error> {
+        self.begin()?;
         let end = group::encode(self.end, self.incarnation, commit, &mut self.buffer);
         self.file.append(&self.buffer).map_err(|e| Error::io(&self.dir, &e))?;
         if !planted("commit-not-synced") {
@@ -129,11 +151,13 @@ impl Log {
         self.end = end;
         // A large commit now and then should not hold its memory for ever.
         self.buffer.shrink_to(1 << 20);
+        self.finish();
         Ok(end)
     }
 
     /// Begins a new segment, so that those before it can go when the base holds them.
     pub(crate) fn rotate(&mut self) -> Result<(), Error> {
+        self.begin()?;
         let head = Head { incarnation: self.incarnation, before: self.end };
         let name = head.name();
         let failed = |e: std::io::Error| Error::io(&self.dir, &e);
@@ -144,11 +168,13 @@ impl Log {
         self.files.sync_dir(&self.dir).map_err(failed)?;
         self.file = file;
         self.segments.insert(self.end.seq + 1, name);
+        self.finish();
         Ok(())
     }
 
     /// Removes the segments that hold nothing after commit `seq`, which the base holds durably.
     pub(crate) fn cut(&mut self, seq: u64) -> Result<(), Error> {
+        self.begin()?;
         let failed = |e: std::io::Error| Error::io(&self.dir, &e);
         // No commit has synced the last segment yet, and it may be the only one soon.
         if self.segments.contains_key(&(self.end.seq + 1)) {
@@ -162,6 +188,7 @@ impl Log {
             self.files.remove(&self.dir.join(name)).map_err(failed)?;
             self.segments.remove(&first);
         }
+        self.finish();
         Ok(())
     }
 }

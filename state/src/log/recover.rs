@@ -20,11 +20,17 @@ pub(crate) struct Recovered {
     pub(crate) commits: Vec<(Position, Arc<Commit>)>,
 }
 
-/// Reads the commits after `base`, and refuses a log that does not continue it.
+/// Reads the commits after `base`, and refuses a log that does not continue it, or that is
+/// missing though it was `started`.
 ///
 /// # Errors
 /// Where the log is damaged before its end, has a gap, or belongs to another base.
-pub(crate) fn recover(files: &dyn Files, dir: &Path, base: Position) -> Result<Recovered, Error> {
+pub(crate) fn recover(
+    files: &dyn Files,
+    dir: &Path,
+    base: Position,
+    started: bool,
+) -> Result<Recovered, Error> {
     let failed = |e: std::io::Error| Error::io(dir, &e);
     let listed = files.list(dir).map_err(failed)?;
     let mut segments: Vec<(u64, u64, String)> = Vec::new();
@@ -40,19 +46,27 @@ pub(crate) fn recover(files: &dyn Files, dir: &Path, base: Position) -> Result<R
     }
     segments.sort();
     let Some(&(incarnation, ..)) = segments.last() else {
-        return match base.seq {
-            0 => Ok(Recovered { incarnation: 0, commits: Vec::new() }),
-            _ => Err(Error::Corrupt(format!("the log is missing in {}", dir.display()))),
-        };
+        if started {
+            return Err(Error::Corrupt(format!("the log is missing in {}", dir.display())));
+        }
+        return Ok(Recovered { incarnation: 0, commits: Vec::new() });
     };
     // The first segment of a life is complete before it gets its name, and holds the whole
     // tail: what earlier lives left is older.
     segments.retain(|segment| segment.0 == incarnation);
     let mut reader = Chain { dir, incarnation, base, end: None, commits: Vec::new() };
-    let count = segments.len();
-    for (index, (_, first, name)) in segments.iter().enumerate() {
+    let read = |(_, first, name): &(u64, u64, String)| {
         let bytes = files.read(&dir.join(name)).map_err(failed)?;
-        reader.segment(name, *first, &bytes, index + 1 == count)?;
+        Ok::<_, Error>(Segment { name: name.clone(), first: *first, bytes })
+    };
+    let mut segments = segments.iter().map(read).peekable();
+    while let Some(segment) = segments.next() {
+        let next = match segments.peek() {
+            None => Next::None,
+            Some(Ok(next)) => next.as_next(),
+            Some(Err(_)) => Next::Unknown,
+        };
+        reader.segment(&segment?, next)?;
     }
     let end = reader.end.unwrap_or_default();
     if end.seq < base.seq {
@@ -66,6 +80,46 @@ fn damaged(dir: &Path, name: &str, what: &str) -> Error {
     Error::Corrupt(format!("{}: `{name}` {what}", dir.display()))
 }
 
+struct Segment {
+    name: String,
+    first: u64,
+    bytes: Vec<u8>,
+}
+
+/// What the segment behind one says of where that one ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There is none: the last commit may be torn.
+    None,
+    /// The log went on from here. A commit behind it was never acknowledged.
+    From(Position),
+    /// It was begun for this commit, and its head was not yet durable.
+    Begun(u64),
+    Unknown,
+}
+
+impl Segment {
+    fn as_next(&self) -> Next {
+        match Head::decode(&self.bytes) {
+            Some(head) => Next::From(head.before),
+            None if self.bytes.len() < HEAD => Next::Begun(self.first),
+            None => Next::Unknown,
+        }
+    }
+}
+
+impl Next {
+    /// Whether what stands behind this position may be damaged.
+    fn allows_end(self, end: Position) -> bool {
+        match self {
+            Next::None => true,
+            Next::From(position) => position == end,
+            Next::Begun(first) => first == end.seq + 1,
+            Next::Unknown => false,
+        }
+    }
+}
+
 struct Chain<'a> {
     dir: &'a Path,
     incarnation: u64,
@@ -75,13 +129,16 @@ struct Chain<'a> {
 }
 
 impl Chain<'_> {
-    fn segment(&mut self, name: &str, first: u64, bytes: &[u8], last: bool) -> Result<(), Error> {
+    fn segment(&mut self, segment: &Segment, next: Next) -> Result<(), Error> {
+        let Segment { name, first, bytes } = segment;
         let Some(head) = Head::decode(bytes) else {
-            // A segment that was begun and never written to: its head was not yet durable.
-            return match self.end {
-                Some(_) if last && !later_group(bytes, self.incarnation, 0) => Ok(()),
-                _ => Err(damaged(self.dir, name, "has a damaged head")),
-            };
+            // A segment that was begun and never written to: its head was not yet durable. It was
+            // begun behind the last commit, or behind the one before if that one failed.
+            let follows = self.end.is_some_and(|end| *first == end.seq || *first == end.seq + 1);
+            if follows && next == Next::None && !later_group(bytes, self.incarnation, 0) {
+                return Ok(());
+            }
+            return Err(damaged(self.dir, name, "has a damaged head"));
         };
         if head.incarnation != self.incarnation || Some(head.before.seq) != first.checked_sub(1) {
             return Err(damaged(self.dir, name, "has another file's name"));
@@ -101,7 +158,7 @@ impl Chain<'_> {
         }
         self.check_base(name, head.before)?;
         self.end = Some(head.before);
-        self.groups(name, head.before, &bytes[HEAD..], last)
+        self.groups(name, head.before, &bytes[HEAD..], next)
     }
 
     fn groups(
@@ -109,9 +166,12 @@ impl Chain<'_> {
         name: &str,
         mut end: Position,
         mut bytes: &[u8],
-        last: bool,
+        after: Next,
     ) -> Result<(), Error> {
-        while let Some(group) = Group::first(bytes) {
+        // A commit that failed was never acknowledged, though all of it may be here.
+        while after != Next::From(end)
+            && let Some(group) = Group::first(bytes)
+        {
             let next = group.head.seq.checked_sub(1) == Some(end.seq)
                 && group.head.before == end.chain
                 && group.head.incarnation == self.incarnation;
@@ -133,8 +193,9 @@ impl Chain<'_> {
             self.end = Some(end);
             bytes = group.rest;
         }
-        // Only the last commit can be torn: those before it were synced.
-        if !bytes.is_empty() && (!last || later_group(bytes, self.incarnation, end.seq + 1)) {
+        // Only the last commit can be torn, or one that failed: those before it were synced.
+        let may_end = after.allows_end(end) && !later_group(bytes, self.incarnation, end.seq + 1);
+        if !bytes.is_empty() && !may_end {
             let message = format!("is damaged after commit {}", end.seq);
             return Err(damaged(self.dir, name, &message));
         }

@@ -17,6 +17,10 @@ use crate::{Error, encode_into, group_of, hash_key};
 /// Entries on their way out.
 pub(super) struct Capture {
     pub(super) next_shard: usize,
+    /// The next of the keys that the commit deletes.
+    next_tomb: usize,
+    /// They come before what is put: a key that died and was born again stays.
+    deleted: Changes,
     changes: Changes,
 }
 
@@ -65,20 +69,28 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// have been [`committed`](Self::committed).
     pub fn begin_capture(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        let mut changes = Changes::new(Arc::from(""));
+        let changes = || Changes::new(Arc::from(""));
         self.settled = self.tombstones.is_empty();
         self.burying = std::mem::take(&mut self.tombstones);
-        // Deletions come before puts: a key that died and was born again stays.
-        for (group, key) in self.burying.iter() {
-            let deleted = changes.delete(*group, |bytes| {
+        let (deleted, changes) = (changes(), changes());
+        self.out.capture = Some(Capture { next_shard: 0, next_tomb: 0, deleted, changes });
+    }
+
+    /// Writes deletions out, as far as the budget goes.
+    fn capture_tombs(&mut self, budget: &mut usize) -> Result<(), Error> {
+        let Some(capture) = &mut self.out.capture else { return Ok(()) };
+        while let Some((group, key)) = self.burying.get(capture.next_tomb) {
+            if *budget == 0 {
+                break;
+            }
+            capture.deleted.delete(*group, |bytes| {
                 bytes.extend_from_slice(key);
                 Ok(())
-            });
-            if let Err(error) = deleted {
-                self.out.failed = Some(error);
-            }
+            })?;
+            capture.next_tomb += 1;
+            *budget -= 1;
         }
-        self.out.capture = Some(Capture { next_shard: 0, changes });
+        Ok(())
     }
 
     /// Writes about `budget` more entries out, counting it down, and says whether that was all;
@@ -92,6 +104,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         budget: &mut usize,
         into: &mut Vec<Changes>,
     ) -> Result<bool, Error> {
+        self.capture_tombs(budget)?;
         while let Some(index) = self.out.capture.as_ref().map(|capture| capture.next_shard) {
             if index == self.shards.len() {
                 break;
@@ -111,11 +124,16 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if let Some(error) = self.out.failed.take() {
             return Err(error);
         }
-        if let Some(capture) = self.out.capture.take()
-            && !capture.changes.is_empty()
-        {
-            self.settled = false;
-            into.push(capture.changes.of(operator.clone()));
+        if self.out.capture.as_ref().is_some_and(|c| c.next_tomb < self.burying.len()) {
+            return Ok(false);
+        }
+        if let Some(Capture { deleted, changes, .. }) = self.out.capture.take() {
+            for changes in [deleted, changes] {
+                if !changes.is_empty() {
+                    self.settled = false;
+                    into.push(changes.of(operator.clone()));
+                }
+            }
         }
         Ok(true)
     }

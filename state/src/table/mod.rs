@@ -84,6 +84,32 @@ pub struct Table<K, V> {
     hand: usize,
 }
 
+/// Reading a range has its price, so one that is read is not read in more parts than these.
+const MOST_RANGES: usize = 8;
+
+/// Ranges that hold these groups: the widest gaps between them are left out.
+fn few_ranges(groups: &BTreeSet<KeyGroup>) -> Vec<Range<KeyGroup>> {
+    let mut gaps: Vec<(KeyGroup, KeyGroup)> = groups
+        .iter()
+        .zip(groups.iter().skip(1))
+        .filter(|(one, next)| **one + 1 < **next)
+        .map(|(one, next)| (*one, *next))
+        .collect();
+    gaps.sort_by_key(|(one, next)| std::cmp::Reverse(next - one));
+    gaps.truncate(MOST_RANGES - 1);
+    gaps.sort_unstable();
+    let Some((mut start, last)) = groups.first().copied().zip(groups.last()) else {
+        return Vec::new();
+    };
+    let mut ranges = Vec::with_capacity(gaps.len() + 1);
+    for (one, next) in gaps {
+        ranges.push(start..one + 1);
+        start = next;
+    }
+    ranges.push(start..last + 1);
+    ranges
+}
+
 /// The hash as the tables inside use it: its upper ten bits have already chosen the shard.
 /// hashbrown compares the upper seven first, and the lowest choose where it begins to look: so
 /// neither may be the same throughout a shard.
@@ -224,13 +250,14 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         }
     }
 
-    /// The key groups, of those in `all`, of which the store may hold more than memory does.
+    /// The key groups, of those in `all`, of which the store may hold more than memory does: as
+    /// a few ranges, which may hold others in between.
     #[must_use]
     pub fn incomplete_groups(&self, all: Range<KeyGroup>) -> Vec<Range<KeyGroup>> {
         match &self.forgotten {
             _ if self.complete => Vec::new(),
             None => vec![all],
-            Some(groups) => groups.iter().map(|group| *group..*group + 1).collect(),
+            Some(groups) => few_ranges(groups),
         }
     }
 
@@ -349,7 +376,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         }
         let asked: Vec<_> = stored.iter().map(|(group, key)| (*group, key.as_slice())).collect();
         let mut found = Vec::new();
-        let (tombstones, burying) = (&mut self.tombstones, &mut self.burying);
+        let (tombstones, burying) = (&self.tombstones, &self.burying);
         store.get(operator, &asked, &mut |index, value| {
             if !tombstones.contains(&stored[index])
                 && (!burying.contains(&stored[index]) || planted("tombstone-dropped-early"))

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -175,4 +176,52 @@ fn keys_of_a_shard_are_looked_for_in_different_places() {
     assert!(hashes.len() > 50);
     assert!(different(|hash| hash % 1024) > hashes.len() / 2, "where to begin");
     assert!(different(|hash| hash >> 57) > hashes.len() / 4, "what to compare first");
+}
+
+#[test]
+fn deletions_are_written_out_in_steps_too() {
+    let mut world = World::new(true);
+    (0..5_000).for_each(|key| world.step(Step::Update(key)));
+    world.step(Step::BeginCommit);
+    world.finish();
+    world.table.drain(|_, _| {});
+    world.model.clear();
+    world.step(Step::Update(7));
+    world.table.begin_capture();
+    // Changed while it is on its way out: written before the deletions are.
+    let (hash, key) = (hash_key(&7u64), 7u64);
+    *world.table.get_mut(hash, &key).unwrap() += 1;
+    let (mut steps, mut changes, op) = (0, Vec::new(), Arc::from("op"));
+    loop {
+        let mut budget = 100;
+        let done = world.table.capture(&op, &mut budget, &mut changes).unwrap();
+        steps += 1;
+        if done {
+            break;
+        }
+        assert_eq!(budget, 0, "it stopped early");
+    }
+    assert!(steps >= 50, "{steps} steps for 5,000 deletions");
+    world.store.commit(Commit { record: Vec::new(), changes }).unwrap();
+    world.table.committed();
+    let mut left = Vec::new();
+    let visit = &mut |_, _: &[u8], value: &[u8]| {
+        left.push(value.to_vec());
+        Ok(())
+    };
+    world.store.scan("op", 0..KEY_GROUPS, &[], visit).unwrap();
+    assert_eq!(left, [1u64.to_le_bytes()], "the key that was born again");
+}
+
+#[test]
+fn groups_are_read_in_few_ranges() {
+    let ranges = |groups: &[u16]| few_ranges(&groups.iter().copied().collect());
+    assert_eq!(ranges(&[]), []);
+    assert_eq!(ranges(&[5]), [5..6]);
+    assert_eq!(ranges(&[1, 2, 3, 7]), [1..4, 7..8]);
+    assert_eq!(ranges(&(0..1024).collect::<Vec<_>>()), [0..1024]);
+    let scattered: Vec<u16> = (0..1024).filter(|group| group % 3 == 0 || *group == 512).collect();
+    let found = ranges(&scattered);
+    assert!(found.len() <= MOST_RANGES && found.len() > 1, "{found:?}");
+    assert!(scattered.iter().all(|group| found.iter().any(|range| range.contains(group))));
 }

@@ -113,3 +113,29 @@ pub fn bomb_in_base(bytes: &mut [u8], rng: &mut Rng) {
     let sum = hash_bytes(&bytes[ENVELOPE..]);
     set(bytes, 4, sum);
 }
+
+/// A snapshot's manifest, which is sealed as a base of one file is.
+pub fn is_manifest(bytes: &[u8]) -> bool {
+    highwater_state::decode_sealed::<highwater_state::snapshot::Manifest>(bytes).is_ok()
+}
+
+pub fn bomb_in_manifest(bytes: &mut [u8], rng: &mut Rng) {
+    const ENVELOPE: usize = 12;
+    // Version, generation and commit stand before the record.
+    let record = ENVELOPE + 4 + 8 + 8;
+    let count = record + 8 + word(bytes, record) as usize;
+    let (mut fields, mut at) = (vec![record, count], count + 8);
+    for _ in 0..word(bytes, count) {
+        for _ in 0..2 {
+            fields.push(at);
+            at += 8 + word(bytes, at) as usize;
+        }
+        // The file's own length; its hash is none.
+        fields.push(at);
+        at += 16;
+    }
+    let field = *rng.pick(&fields);
+    set(bytes, field, huge(rng));
+    let sum = hash_bytes(&bytes[ENVELOPE..]);
+    set(bytes, 4, sum);
+}

@@ -1,4 +1,4 @@
-//! State directories that were damaged: what a store reads back is exactly what some commit left,
+//! State directories and snapshots that were damaged: what a store reads back is exactly what some commit left,
 //! and the record says which; or it says what is damaged. Nothing else, thousands of times.
 
 mod forge;
@@ -6,6 +6,7 @@ mod history;
 mod image;
 mod mutate;
 mod shapes;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

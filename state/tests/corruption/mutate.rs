@@ -215,9 +215,14 @@ fn replace_by_older(image: &mut Image, among: &Among<'_>, rng: &mut Rng) -> Stri
 fn layer(image: &mut Image, from: &[&Image], rng: &mut Rng) -> String {
     let other = *rng.pick(from);
     let current = ["db/CURRENT", "db/MANIFEST"];
-    let parts: &[&[&str]] = &[&["log/"], &["base/", "db/"], &current];
-    let is_rocks = image.contains_key("db/CURRENT");
-    let part = parts[rng.below(if is_rocks { 3 } else { 2 })];
+    let mut parts: Vec<&[&str]> = vec![&["log/"], &["base/", "db/"]];
+    if image.contains_key("db/CURRENT") {
+        parts.push(&current);
+    }
+    if image.contains_key("MANIFEST") {
+        parts.push(&["MANIFEST"]);
+    }
+    let part = *rng.pick(&parts);
     // What was there may be left beside it.
     let keep = rng.below(3) == 0;
     let chosen = |name: &String| part.iter().any(|start| name.starts_with(start));
@@ -239,6 +244,8 @@ fn bomb(image: &mut Image, _: &Among<'_>, rng: &mut Rng) -> String {
     with_file(image, rng, |bytes, rng| {
         if bytes.starts_with(b"HWLOG001") {
             forge::bomb_in_log(bytes, rng);
+        } else if forge::is_manifest(bytes) {
+            forge::bomb_in_manifest(bytes, rng);
         } else if bytes.starts_with(b"HWR1") {
             forge::bomb_in_base(bytes, rng);
         } else {

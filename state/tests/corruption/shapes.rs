@@ -93,7 +93,7 @@ impl<B: Base> Base for Watched<B> {
         self.inner.scan(from, visit)
     }
 
-    fn checkpoint(&self, dir: &Path) -> Result<Position, Error> {
+    fn checkpoint(&self, dir: &Path) -> Result<(Position, Option<Vec<u8>>), Error> {
         self.inner.checkpoint(dir)
     }
 
