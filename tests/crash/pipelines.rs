@@ -91,6 +91,7 @@ impl Ground {
                 event
             })
             .event_time(|e| e.at, Disorder::at_most(seconds(6)))
+            .stream()
     }
 
     fn lines(&self, name: &str) -> JsonLines {
