@@ -344,3 +344,20 @@ pub struct Late<T> {
     /// Its position in the partition.
     pub position: Option<u64>,
 }
+
+/// An event whose time was too far ahead to be believed: a row of the skewed port of
+/// [`Stream::event_time`](crate::Stream::event_time).
+#[derive(Clone, Debug, Serialize)]
+pub struct Skewed<T> {
+    /// The row, untouched.
+    pub row: T,
+    /// The event time that was refused.
+    pub time: EventTime,
+    /// How far it was ahead of the tick's clock, or of the event's own intake.
+    pub ahead_by: Span,
+    /// The partition it came from.
+    #[serde(skip)]
+    pub partition: Option<Arc<Partition>>,
+    /// Its position in the partition.
+    pub position: Option<u64>,
+}

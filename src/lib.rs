@@ -28,11 +28,11 @@ mod window;
 
 pub use aggregate::*;
 pub use error::{BoxError, Error, ErrorKind};
-pub use event::{Data, EventOrder, Late, LateReason, Partition, Stored};
+pub use event::{Data, EventOrder, Late, LateReason, Partition, Skewed, Stored};
 pub use flow::{
     BroadcastResults, CountWindowed, Facts, Flow, GlobalWindowed, Keyed, Overed, Raw,
-    RunningStream, SourceStream, StateCheck, StateStream, Stream, Timed, Undeclared, Untimed,
-    Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
+    RunningStream, SourceStream, StateCheck, StateStream, Stream, Timed, TimedStream, Undeclared,
+    Untimed, Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{
@@ -44,8 +44,8 @@ pub use operator::{Class, Counters};
 pub use settings::Settings;
 pub use tick::{CommittedOperator, CommittedPartition, LastCommit};
 pub use time::{
-    ClockTime, Disorder, EventTime, ParseTimeError, Span, Tick, Watermark, days, hours, micros,
-    millis, minutes, seconds,
+    ClockTime, Disorder, EventTime, ParseTimeError, Skew, Span, Tick, Watermark, days, hours,
+    micros, millis, minutes, seconds,
 };
 pub use window::*;
 

@@ -277,7 +277,7 @@ fn plans_that_make_no_sense_are_refused_with_operator_and_line() {
     type Timed1 = Stream<(u8, EventTime), Timed>;
     let timed = |flow: &Flow| -> Timed1 {
         let source = flow.source("in", Memory::of(Vec::<(u8, EventTime)>::new()));
-        source.event_time(|e| e.1, Disorder::ascending())
+        source.event_time(|e| e.1, Disorder::ascending()).stream()
     };
     let here = "tests/bad_input.rs:";
 

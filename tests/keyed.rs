@@ -294,7 +294,7 @@ fn repartition_loses_nothing_and_changes_no_result() {
         let (sink, out) = highwater::sink::channel();
         let timed =
             flow.source("events", Memory::of(events)).event_time(|e| t(e.1), Disorder::ascending());
-        let timed = if repartition { timed.repartition() } else { timed };
+        let timed = if repartition { timed.repartition() } else { timed.stream() };
         timed
             .key_by(|e| &e.0)
             .window("w", Tumbling::of(seconds(50)))

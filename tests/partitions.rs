@@ -1,5 +1,5 @@
-//! Partitions that are silent, return, are discovered late, or whose rows are all filtered: the
-//! watermark against an obvious model, the reasons of late events, and that nothing is lost,
+//! Partitions that are silent, return, are discovered late, are taken away, or whose rows are all
+//! filtered: the watermark against an obvious model, the reasons of late events, and that nothing is lost,
 //! repeated or silent where idleness strikes.
 
 use std::collections::BTreeMap;
@@ -15,9 +15,13 @@ const IDLE: i64 = 100;
 const SIZE: i64 = 10;
 
 fn flow(partitions: usize, bound: i64) -> Flow {
+    flow_over(&Pushed::partitions(partitions), bound)
+}
+
+fn flow_over(source: &Pushed<Event>, bound: i64) -> Flow {
     let flow = Flow::new("partitions");
     let windows = flow
-        .source("in", Pushed::<Event>::partitions(partitions))
+        .source("in", source.clone())
         .filter(|e| e.1)
         .event_time(
             |e| EventTime::from_micros(e.0),
@@ -38,6 +42,9 @@ enum Step {
     Tick,
     Clock(i64),
     Crash,
+    /// Take a partition away, and run a tick.
+    TakeAway(usize),
+    GiveBack(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -47,6 +54,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::Tick),
         2 => (1i64..80).prop_map(Step::Clock),
         1 => Just(Step::Crash),
+        1 => (0usize..4).prop_map(Step::TakeAway),
+        1 => (0usize..4).prop_map(Step::GiveBack),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -58,6 +67,11 @@ struct Model {
     idle: bool,
     quiet: i64,
     unread: Vec<Event>,
+    /// It was read, or counted as read, in the tick before.
+    read: bool,
+    taken: bool,
+    /// It has been taken away since it was last read.
+    returned: bool,
 }
 
 /// All partitions, and the watermark that follows.
@@ -77,6 +91,14 @@ impl World {
         self.last_tick = Some(self.clock);
         let before = self.watermark;
         for partition in self.partitions.values_mut() {
+            if partition.taken {
+                partition.read = false;
+                continue;
+            }
+            let new = !std::mem::replace(&mut partition.read, true);
+            if new && partition.returned {
+                (partition.idle, partition.returned) = (false, false);
+            }
             let mut heard = false;
             for (time, kept) in std::mem::take(&mut partition.unread) {
                 if !kept {
@@ -94,12 +116,15 @@ impl World {
             }
             if heard {
                 (partition.idle, partition.quiet) = (false, 0);
+            } else if new {
+                // The time before it was read does not count.
+                partition.quiet = 0;
             } else {
                 partition.quiet += elapsed;
                 partition.idle |= partition.quiet >= IDLE;
             }
         }
-        let active: Vec<_> = self.partitions.values().filter(|p| !p.idle).collect();
+        let active: Vec<_> = self.partitions.values().filter(|p| !p.idle && !p.taken).collect();
         if !active.is_empty() && active.iter().all(|p| p.promise.is_some()) {
             let least = active.iter().filter_map(|p| p.promise).min();
             self.watermark = self.watermark.max(least);
@@ -123,7 +148,8 @@ proptest! {
     #[test]
     fn differential_watermark_against_partition_states(steps in steps(), bound in 0i64..20) {
         let first = 2;
-        let mut driver = TestDriver::new(flow(first, bound)).unwrap();
+        let source = Pushed::<Event>::partitions(first);
+        let mut driver = TestDriver::new(flow_over(&source, bound)).unwrap();
         let mut world = World::default();
         (0..first).for_each(|p| { world.partitions.insert(p, Model::default()); });
         let mut committed = world.clone();
@@ -154,6 +180,26 @@ proptest! {
                     world.clock += by;
                     committed.clock += by;
                 }
+                Step::TakeAway(partition) => {
+                    if !world.partitions.get(&partition).is_some_and(|p| p.read && !p.taken) {
+                        continue;
+                    }
+                    source.take_away(partition);
+                    driver.commit().unwrap();
+                    if let Some(p) = world.partitions.get_mut(&partition) {
+                        (p.taken, p.returned) = (true, true);
+                    }
+                    world.tick(bound);
+                    committed = world.clone();
+                }
+                Step::GiveBack(partition) => {
+                    source.give_back(partition);
+                    for state in [&mut world, &mut committed] {
+                        if let Some(p) = state.partitions.get_mut(&partition) {
+                            p.taken = false;
+                        }
+                    }
+                }
                 Step::Crash => {
                     driver.crash_and_restart().unwrap();
                     world = committed.clone();
@@ -170,6 +216,7 @@ proptest! {
                 prop_assert!(operator.counters.balanced(), "{}", operator.id);
             }
         }
+        (0..4).for_each(|partition| source.give_back(partition));
         driver.finish::<Event>("in").unwrap();
         prop_assert_eq!(driver.watermark("w"), Watermark::End);
         let results: Vec<(i64, u64)> = driver.outputs("out").unwrap();
@@ -256,6 +303,67 @@ fn a_partition_whose_rows_are_all_filtered_becomes_idle() {
     driver.push("in", 1, (999i64, false)).unwrap();
     driver.tick().unwrap();
     assert_eq!(watermark_of(&driver), Some(25), "its rows never got an event time");
+}
+
+#[test]
+fn a_partition_not_yet_seen_can_become_idle_but_not_for_time_before_it() {
+    let mut driver = driver(1);
+    push(&mut driver, 0, &[5]);
+    driver.tick().unwrap();
+    // All this passes before partition 1 is there.
+    driver.advance_clock(micros(10 * IDLE));
+    push(&mut driver, 0, &[25]);
+    driver.push("in", 1, (0i64, false)).unwrap();
+    driver.tick().unwrap();
+    assert_eq!(watermark_of(&driver), Some(5), "partition 1 is waited for");
+    driver.advance_clock(micros(IDLE));
+    push(&mut driver, 0, &[26]);
+    driver.tick().unwrap();
+    assert_eq!(watermark_of(&driver), Some(26));
+}
+
+#[test]
+fn a_partition_that_is_taken_away_stops_holding_time_and_goes_on_where_it_was() {
+    let source = Pushed::<Event>::partitions(2);
+    let mut driver = TestDriver::new(flow_over(&source, 0)).unwrap();
+    push(&mut driver, 0, &[5]);
+    push(&mut driver, 1, &[7]);
+    driver.commit().unwrap();
+    assert_eq!(watermark_of(&driver), Some(5));
+    source.take_away(0);
+    push(&mut driver, 0, &[8]);
+    push(&mut driver, 1, &[27]);
+    driver.commit().unwrap();
+    assert_eq!(watermark_of(&driver), Some(27), "without any timeout");
+    assert_eq!(driver.outputs::<(i64, u64)>("out").unwrap(), [(0, 2)]);
+    // A start without it is no error, since the commit knows that it is gone.
+    driver.crash_and_restart().unwrap();
+    driver.tick().unwrap();
+    assert_eq!(watermark_of(&driver), Some(27));
+    source.give_back(0);
+    push(&mut driver, 0, &[28]);
+    push(&mut driver, 1, &[41]);
+    driver.commit().unwrap();
+    assert_eq!(driver.outputs::<(i64, LateReason)>("late").unwrap(), [(8, LateReason::Returned)]);
+    assert_eq!(watermark_of(&driver), Some(28), "it is waited for again");
+    driver.finish::<Event>("in").unwrap();
+    assert_eq!(driver.outputs::<(i64, u64)>("out").unwrap(), [(0, 2), (20, 2), (40, 1)]);
+}
+
+#[test]
+fn when_the_last_partition_is_taken_away_time_stands_still() {
+    let source = Pushed::<Event>::partitions(1);
+    let mut driver = TestDriver::new(flow_over(&source, 0)).unwrap();
+    push(&mut driver, 0, &[5]);
+    driver.tick().unwrap();
+    source.take_away(0);
+    driver.tick().unwrap();
+    driver.tick().unwrap();
+    assert_eq!(watermark_of(&driver), Some(5));
+    source.give_back(0);
+    push(&mut driver, 0, &[15]);
+    driver.tick().unwrap();
+    assert_eq!(watermark_of(&driver), Some(15));
 }
 
 #[test]

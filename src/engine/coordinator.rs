@@ -9,12 +9,13 @@ use highwater_state::planted::planted;
 use highwater_state::{Changes, Store};
 use timely::scheduling::SyncActivator;
 
+use super::align::{Alignment, Wanted};
 use super::assembly::{Assembly, CommitLane};
 use super::pressure::Pressure;
 use super::shared::{
     Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
 };
-use super::sources::{SourceState, Wanted, any_more, divide, keep_wanted};
+use super::sources::{Change, SourceState, any_more};
 use super::totals::Totals;
 use crate::error::Error;
 use crate::flow::{Body, Plan};
@@ -46,6 +47,7 @@ pub(super) struct Coordinator {
     controls: Vec<Sender<Control>>,
     activators: Vec<Option<SyncActivator>>,
     sources: Vec<SourceState>,
+    alignment: Alignment,
     /// The record of the last commit, with what belongs to the whole flow.
     record: TickRecord,
     next_tick: u64,
@@ -98,7 +100,8 @@ pub(super) struct Parts {
 impl Coordinator {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { plan, store, settings, clock, .. } = parts;
-        let Parts { lane, poison, controls, sources, record, resumed, .. } = parts;
+        let Parts { lane, poison, controls, mut sources, record, resumed, .. } = parts;
+        let alignment = Alignment::new(&plan, &mut sources);
         let is_source = |node: &&crate::flow::Node| matches!(node.body, Body::Source(_));
         let operators = plan.nodes.len() - plan.nodes.iter().filter(is_source).count();
         let totals = Totals::new(&plan, &record, resumed);
@@ -116,6 +119,7 @@ impl Coordinator {
             poison,
             controls,
             sources,
+            alignment,
             record,
             open: BTreeMap::new(),
             dirty: false,
@@ -130,7 +134,9 @@ impl Coordinator {
         };
         for source in 0..coordinator.sources.len() {
             for index in 0..coordinator.sources[source].partitions.len() {
-                coordinator.assign(source, index);
+                if !coordinator.sources[source].partitions[index].record.removed {
+                    coordinator.assign(source, index);
+                }
             }
         }
         // Everything may have been read before the start, and only the end not committed.
@@ -160,7 +166,7 @@ impl Coordinator {
             Event::Polled { tick, reports } => self.polled(tick, reports),
             Event::Sealed(seal) => self.sealed(*seal)?,
             Event::Captured { tick, changes } => self.captured(tick, changes)?,
-            Event::Woken { source } => self.woken(source)?,
+            Event::Woken { source, partition } => self.woken(source, partition.as_deref())?,
             Event::Committed(done) => self.committed(&done),
             Event::Failed(error) => return Err(error),
             // That ticks may be opened is looked at after every event.
@@ -181,17 +187,24 @@ impl Coordinator {
         }
     }
 
-    fn woken(&mut self, source: usize) -> Result<(), Error> {
+    fn woken(&mut self, source: usize, partition: Option<&str>) -> Result<(), Error> {
         let last_opened = self.next_tick - 1;
         let state = &mut self.sources[source];
-        state.woken(last_opened);
-        let listed = state.list()?;
-        let known = state.partitions.len();
-        for name in listed {
-            state.discover(name, true);
+        if let Some(name) = partition
+            && state.partition_woken(name, last_opened)
+        {
+            return Ok(());
         }
-        for index in known..self.sources[source].partitions.len() {
-            self.assign(source, index);
+        state.woken(last_opened);
+        let Some(listed) = state.list()? else { return Ok(()) };
+        for change in state.relist(listed) {
+            match change {
+                Change::Assign(index) => self.assign(source, index),
+                Change::Release(index) => {
+                    let control = Control::Release { source, partition: index as u32 };
+                    let _ = self.controls[index % self.controls.len()].send(control);
+                }
+            }
         }
         // Perhaps all that was missing is the word that no partition will be added.
         self.react();
@@ -203,6 +216,9 @@ impl Coordinator {
         let Some(open) = self.open.get_mut(&tick) else {
             return Err(Error::bug(format!("tick {tick} was sealed without being open")));
         };
+        for operator in seal.operators.iter().filter(|o| !o.news.is_empty()) {
+            self.alignment.hear(&mut self.sources, operator.node, &operator.news);
+        }
         open.seals.push(seal);
         if open.seals.len() < self.controls.len() {
             return Ok(());
@@ -217,7 +233,6 @@ impl Coordinator {
 
     /// Every worker has sealed the tick.
     fn seal(&mut self, tick: u64, open: OpenTick) -> Result<(), Error> {
-        let mut promises = BTreeMap::new();
         let mut changed = false;
         self.totals.begin_tick(Tick(tick), open.clock_micros);
         self.wake_at_micros = None;
@@ -237,19 +252,18 @@ impl Coordinator {
                 self.assembly.output(lane, &id, Tick(tick), chunk)?;
             }
             if let Some(list) = operator.promises {
-                let all: &mut Vec<_> = promises.entry(id.to_string()).or_default();
-                all.extend(list);
+                self.totals.note_promises(&id, list);
             }
         }
         // A tick before the last commit tick is covered by it.
         self.dirty |= changed && tick > self.last_commit_tick;
         if open.commit {
-            self.totals.set_promises(promises);
             self.record.tick = Tick(tick);
             self.record.clock_micros = open.clock_micros;
             self.record.commits += 1;
             self.record.finished = open.last && self.phase_finished;
             self.record.sources = self.sources.iter().map(SourceState::record).collect();
+            self.sources.iter_mut().for_each(SourceState::commit_begins);
             self.record.operators = self.totals.records();
             self.assembly.sealed(self.record.clone(), open.last);
             self.commit_if_whole()?;
@@ -292,9 +306,7 @@ impl Coordinator {
             // The record is not touched again before the next commit, so it still says what this
             // one made durable.
             if let Some(list) = self.record.sources.get(&*source.id) {
-                for partition in list {
-                    source.source.committed(&partition.name, partition.resume.position);
-                }
+                source.committed(list);
             }
         }
         if done.last {
@@ -403,8 +415,7 @@ impl Coordinator {
             Arc::new([])
         } else {
             let Settings { tick_max_events, tick_max_bytes, .. } = self.settings;
-            let reads = divide(&self.sources, tick, tick_max_events, tick_max_bytes);
-            keep_wanted(reads, &self.sources, wanted)
+            self.alignment.divide(&mut self.sources, tick_max_events, tick_max_bytes, wanted)
         };
         if commit {
             self.commit_in_flight = true;

@@ -1,5 +1,6 @@
 //! The head of the dataflow: opens ticks on a worker and reads its partitions.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use timely::dataflow::{Scope, Stream};
 
 use super::parcel::{Body, Parcel, TickEnd};
 use super::runner::{Output, give};
-use super::shared::{Control, Event, OperatorSeal, PollReport, TickOpen, WorkerShared};
+use super::shared::{Control, Event, OperatorSeal, PollReport, ReadOrder, TickOpen, WorkerShared};
 use crate::error::Error;
 use crate::event::{Batch, Origin, Partition};
 use crate::flow::{AnyReader, AnySource};
-use crate::operator::{Counters, Outcome, Reading, user_panic};
+use crate::operator::{Counters, Reading, user_panic};
 use crate::source::{ReadState, Resume};
-use crate::time::{Summary, Watermark};
+use crate::time::{Outcome, Summary, Watermark};
 
 /// Rows per batch: enough to pay for a batch, few enough to stay in the cache.
 const BATCH_ROWS: usize = 4096;
@@ -28,15 +29,27 @@ pub(super) struct IngestSource {
     pub(super) id: Arc<str>,
     pub(super) source: Arc<dyn AnySource>,
     pub(super) listened: [bool; 2],
-    pub(super) partitions: Vec<OpenPartition>,
+    pub(super) partitions: Partitions,
 }
 
-pub(super) struct OpenPartition {
+/// The partitions of a source that this worker reads or has read.
+#[derive(Default)]
+pub(super) struct Partitions {
+    open: Vec<OpenPartition>,
+    /// From a partition's index to its place.
+    places: hashbrown::HashMap<u32, usize>,
+    /// What is to be said of partitions in the next tick, beside what is read.
+    news: Vec<(usize, Outcome)>,
+}
+
+struct OpenPartition {
     partition: Arc<Partition>,
-    /// `None` once the partition has ended.
+    /// `None` once the partition has ended or is gone.
     reader: Option<Box<dyn AnyReader>>,
-    /// Where it ended.
+    /// What has been read.
     resume: Resume,
+    /// What was said last.
+    ended: bool,
 }
 
 pub(super) struct Ingest {
@@ -94,6 +107,10 @@ impl Ingest {
                 Control::Assign { source, partition, resume, ended } => {
                     self.assign(source, partition, resume, ended)
                 }
+                Control::Release { source, partition } => {
+                    self.release(source, partition);
+                    Ok(())
+                }
                 Control::Tick(open) => self.tick(&open),
             };
             if let Err(error) = result {
@@ -110,14 +127,32 @@ impl Ingest {
         ended: bool,
     ) -> Result<(), Error> {
         let source = &mut self.sources[source];
-        let reader = if ended {
-            None
-        } else {
-            let opened = guarded(&source.id, || source.source.open(partition.name(), &resume));
-            Some(opened.map_err(|e| e.in_partition(&partition))?)
-        };
-        source.partitions.push(OpenPartition { partition, reader, resume });
+        let partitions = &mut source.partitions;
+        let place = *partitions.places.entry(partition.index).or_insert_with(|| {
+            let (reader, ended) = (None, false);
+            partitions.open.push(OpenPartition { partition, reader, resume, ended });
+            partitions.open.len() - 1
+        });
+        let at = &mut partitions.open[place];
+        at.ended |= ended;
+        // IMPORTANT: one that is there again goes on where it was read to here. What the record
+        // says is older, while ticks are open.
+        if !at.ended {
+            let opened =
+                guarded(&source.id, || source.source.open(at.partition.name(), &at.resume));
+            at.reader = Some(opened.map_err(|e| e.in_partition(&at.partition))?);
+        }
+        let outcome = if at.ended { Outcome::Finished } else { Outcome::Waits };
+        partitions.news.push((place, outcome));
         Ok(())
+    }
+
+    fn release(&mut self, source: usize, partition: u32) {
+        let partitions = &mut self.sources[source].partitions;
+        if let Some(&place) = partitions.places.get(&partition) {
+            partitions.open[place].reader = None;
+            partitions.news.push((place, Outcome::Removed));
+        }
     }
 
     fn tick(&mut self, open: &TickOpen) -> Result<(), Error> {
@@ -125,33 +160,23 @@ impl Ingest {
         let mut reports = Vec::new();
         let mut seals = Vec::new();
         let Self { sources, outputs, capabilities, .. } = self;
+        let mut reads = &open.reads[..];
         for (index, source) in sources.iter_mut().enumerate() {
             let mut counters = Counters::default();
-            let mut readings = Vec::with_capacity(source.partitions.len());
-            let mut reads = open.reads.iter().filter(|r| r.source == index).peekable();
-            let id = source.id.clone();
-            let listened = source.listened;
-            for partition in &mut source.partitions {
-                // Orders and partitions are both sorted by index.
-                while reads.next_if(|r| r.partition < partition.partition.index).is_some() {}
-                let limit = reads.next_if(|r| r.partition == partition.partition.index);
-                let limit = limit.map(|r| r.limit);
-                let mut port = Port {
-                    outputs: &mut outputs[index],
-                    capabilities: &capabilities[index],
-                    listened,
-                    counters: &mut counters,
-                };
-                let report = guarded(&id, || partition.read(limit, &mut port))
-                    .map_err(|e| e.in_partition(&partition.partition))?;
-                if let Some(report) = report {
-                    reports.push(PollReport { source: index, ..report });
-                }
-                readings.push(partition.reading(limit.is_some()));
-            }
+            // Orders are sorted by source.
+            let of_source = reads.partition_point(|r| r.source <= index);
+            let (own, rest) = reads.split_at(of_source);
+            reads = rest;
+            let mut port = Port {
+                outputs: &mut outputs[index],
+                capabilities: &capabilities[index],
+                listened: source.listened,
+                counters: &mut counters,
+            };
+            let readings = source.read(index, own, &mut port, &mut reports)?;
             // While partitions may be added, those that have ended are not the end of time.
             let summary = if open.complete[index] { Summary::Absent } else { Summary::Idle };
-            let end = TickEnd { summary, largest: None, readings: Some(readings.into()) };
+            let end = TickEnd { summary, largest: None, readings: Some(readings) };
             for port in 0..2 {
                 let cap = &mut capabilities[index][port];
                 give(&mut outputs[index][port], cap, 0, Body::End(end.clone()));
@@ -167,6 +192,45 @@ impl Ingest {
     }
 }
 
+impl IngestSource {
+    /// Reads what a tick asks of the source, and says what there is to say of its partitions.
+    fn read(
+        &mut self,
+        index: usize,
+        orders: &[ReadOrder],
+        port: &mut Port<'_>,
+        reports: &mut Vec<PollReport>,
+    ) -> Result<Arc<[Reading]>, Error> {
+        let Partitions { open, places, news } = &mut self.partitions;
+        let id = &self.id;
+        let mut outcomes: BTreeMap<usize, Outcome> = news.drain(..).collect();
+        for order in orders {
+            // Other partitions are read by other workers.
+            let Some(&place) = places.get(&order.partition) else { continue };
+            let at = &mut open[place];
+            let outcome = if order.limit == 0 {
+                at.reader.is_some().then_some(Outcome::Waits)
+            } else {
+                let report = guarded(id, || at.read(order.limit, port))
+                    .map_err(|e| e.in_partition(&at.partition))?;
+                report.map(|report| {
+                    let more = report.more;
+                    reports.push(PollReport { source: index, ..report });
+                    if at.ended { Outcome::Finished } else { Outcome::Read { more } }
+                })
+            };
+            if let Some(outcome) = outcome {
+                outcomes.insert(place, outcome);
+            }
+        }
+        let reading = |(place, outcome): (usize, Outcome)| Reading {
+            partition: open[place].partition.clone(),
+            outcome,
+        };
+        Ok(outcomes.into_iter().map(reading).collect())
+    }
+}
+
 fn source_seal(node: usize, counters: Counters, commit: bool) -> OperatorSeal {
     OperatorSeal {
         node,
@@ -176,6 +240,7 @@ fn source_seal(node: usize, counters: Counters, commit: bool) -> OperatorSeal {
         wake_at_micros: None,
         chunks: Vec::new(),
         promises: commit.then(Vec::new),
+        news: Vec::new(),
     }
 }
 
@@ -188,20 +253,14 @@ struct Port<'a> {
 }
 
 impl OpenPartition {
-    /// Reads what the tick asks for; `None` where nothing new can be said.
-    fn read(
-        &mut self,
-        limit: Option<usize>,
-        port: &mut Port<'_>,
-    ) -> Result<Option<PollReport>, Error> {
-        let (Some(mut left), Some(reader)) = (limit, self.reader.as_mut()) else { return Ok(None) };
-        if left == 0 {
-            return Ok(None);
-        }
-        let mut state = ReadState::More;
+    /// Reads up to `left` events; `None` where the partition has ended or is gone.
+    fn read(&mut self, mut left: usize, port: &mut Port<'_>) -> Result<Option<PollReport>, Error> {
+        let Some(reader) = self.reader.as_mut() else { return Ok(None) };
+        let (mut state, mut brought) = (ReadState::More, false);
         while left > 0 && state == ReadState::More {
             let fetch = reader.read(left.min(BATCH_ROWS), &self.partition)?;
             state = fetch.state;
+            brought |= fetch.total > 0;
             // A reader that has more, but not now, must not keep a stop from being heard.
             left = if fetch.total == 0 { 0 } else { left.saturating_sub(fetch.total as usize) };
             port.counters.events_in += fetch.total;
@@ -217,26 +276,18 @@ impl OpenPartition {
             }
         }
         self.resume = reader.resume();
-        let ended = state == ReadState::End;
-        if ended {
+        self.ended = state == ReadState::End;
+        if self.ended {
             self.reader = None;
         }
         Ok(Some(PollReport {
             source: 0,
             partition: self.partition.index,
+            brought,
             more: state == ReadState::More,
-            ended,
+            ended: self.ended,
             resume: self.resume.clone(),
         }))
-    }
-
-    fn reading(&self, asked: bool) -> Reading {
-        let outcome = match (&self.reader, asked) {
-            (None, _) => Outcome::Finished,
-            (Some(_), true) => Outcome::Read,
-            (Some(_), false) => Outcome::NotRead,
-        };
-        Reading { partition: self.partition.clone(), outcome }
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_state::Store;
 
+use super::align::Wanted;
 use super::assembly::CommitLane;
 use super::coordinator::{Coordinator, Parts};
 use super::dice::Dice;
 use super::shared::{Event, Poison, Progress};
-use super::sources::Wanted;
 use super::start;
 use super::stepped::Workers;
 use super::worker::WorkerStart;

@@ -1,8 +1,10 @@
 //! The engine: from plan to dataflow, and the loop that drives it. The only folder that knows
 //! timely.
 
+mod align;
 mod assembly;
 mod base_work;
+mod bits;
 mod coordinator;
 #[cfg(feature = "testing")]
 pub(crate) mod dice;

@@ -234,6 +234,7 @@ impl Runner {
         self.cx.tick = Tick(self.open);
         self.cx.before = self.watermark;
         self.cx.now = self.watermark;
+        self.cx.clock_micros = self.shared.info(self.open).clock_micros;
         self.rows_since += rows.row_count();
         self.note_commit();
         let (logic, cx) = (&mut self.logic, &mut self.cx);
@@ -306,6 +307,7 @@ impl Runner {
             wake_at_micros: self.cx.wake_at_micros,
             chunks: std::mem::take(&mut self.cx.chunks),
             promises: commit.then(|| self.logic.promises()),
+            news: self.logic.news(),
         };
         self.shared.operator_ended(tick, seal);
     }

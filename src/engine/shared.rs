@@ -13,7 +13,7 @@ use timely::scheduling::SyncActivator;
 use super::worker::WorkerStart;
 use crate::error::Error;
 use crate::event::Partition;
-use crate::operator::Counters;
+use crate::operator::{Counters, PartitionNews};
 use crate::sink::Chunk;
 use crate::source::Resume;
 use crate::time::{TimeState, Watermark};
@@ -22,6 +22,8 @@ use crate::time::{TimeState, Watermark};
 pub(super) enum Control {
     /// A partition to read from now on.
     Assign { source: usize, partition: Arc<Partition>, resume: Resume, ended: bool },
+    /// A partition is gone from its source, and is not to be read any more.
+    Release { source: usize, partition: u32 },
     /// Open the next tick.
     Tick(TickOpen),
     /// Tear the dataflow down.
@@ -33,7 +35,8 @@ pub(super) enum Control {
 pub(super) struct TickOpen {
     pub(super) tick: u64,
     pub(super) info: TickInfo,
-    /// What to read; partitions that are not named are not read.
+    /// What to read, by source and partition. A partition that is not named goes on as it was
+    /// last heard of: at rest, and then it counts as read, or with unread events.
     pub(super) reads: Arc<[ReadOrder]>,
     /// By source: no partition will be added any more.
     pub(super) complete: Arc<[bool]>,
@@ -50,7 +53,7 @@ pub(super) struct TickInfo {
 pub(super) struct ReadOrder {
     pub(super) source: usize,
     pub(super) partition: u32,
-    /// Up to so many events; 0 for a partition that is known to have none, which counts as read.
+    /// Up to so many events; 0 for one that may have some but is not read from now on.
     pub(super) limit: usize,
 }
 
@@ -72,9 +75,10 @@ pub(super) enum Event {
         tick: u64,
         changes: Vec<Changes>,
     },
-    /// A source has data or a new partition.
+    /// A source has data, in this partition if one is named, or a new partition.
     Woken {
         source: usize,
+        partition: Option<String>,
     },
     Committed(crate::tick::CommitDone),
     /// The log's tail is no longer full.
@@ -88,6 +92,8 @@ pub(super) enum Event {
 pub(super) struct PollReport {
     pub(super) source: usize,
     pub(super) partition: u32,
+    /// It brought something, events without a time included.
+    pub(super) brought: bool,
     pub(super) more: bool,
     pub(super) ended: bool,
     pub(super) resume: Resume,
@@ -110,8 +116,10 @@ pub(super) struct OperatorSeal {
     pub(super) entries: i64,
     pub(super) wake_at_micros: Option<i64>,
     pub(super) chunks: Vec<Chunk>,
-    /// Set in a tick that is committed.
+    /// Set in a tick that is committed: what changed since the last one.
     pub(super) promises: Option<Vec<(Arc<Partition>, TimeState)>>,
+    /// Partitions whose time moved, for those who divide the reading.
+    pub(super) news: Vec<PartitionNews>,
 }
 
 /// What a flow's threads know of each other without a message.

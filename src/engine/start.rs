@@ -56,9 +56,10 @@ pub(super) fn read_record(store: &dyn Store, plan: &Plan) -> Result<(TickRecord,
 /// Tells the coordinator that a source has something.
 fn waker(source: usize, events: &Sender<Event>) -> Waker {
     let events = Mutex::new(events.clone());
-    Waker::new(move || {
+    Waker::new(move |partition| {
+        let partition = partition.map(str::to_owned);
         let events = events.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = events.send(Event::Woken { source });
+        let _ = events.send(Event::Woken { source, partition });
     })
 }
 
@@ -76,11 +77,13 @@ pub(super) fn list_sources(
         let in_source = |error: Error| error.in_operator(&n.id);
         source.attach(waker(index, events)).map_err(in_source)?;
         let mut state = SourceState::new(n.id.clone(), source.clone(), index);
-        let listed = state.list()?;
+        let listed = state.list()?.unwrap_or_default();
+        let names: hashbrown::HashSet<String> = listed.iter().cloned().collect();
         for known in record.sources.get(&*n.id).into_iter().flatten() {
             // A source that cannot be read again starts with partitions of its own each time.
-            let gone = !listed.contains(&known.name);
-            if gone && !known.ended && source.replay() == crate::source::Replay::Exact {
+            let gone = !names.contains(&known.name);
+            let expected = !known.ended && !known.removed;
+            if gone && expected && source.replay() == crate::source::Replay::Exact {
                 let message = format!(
                     "the partition `{}` was read up to position {} and is no longer there",
                     known.name, known.resume.position
@@ -89,8 +92,9 @@ pub(super) fn list_sources(
             }
             // A source that cannot be read again brings a new stream under an old name.
             let lost = source.replay() == crate::source::Replay::Lost;
-            let ended = gone || (known.ended && !lost);
-            state.add(PartitionRecord { ended, ..known.clone() });
+            let removed = gone && known.removed;
+            let ended = (gone && !removed) || (known.ended && !lost);
+            state.add(PartitionRecord { ended, removed, ..known.clone() });
         }
         for name in listed {
             state.discover(name, found);
@@ -114,6 +118,9 @@ pub(super) fn check_finished(record: &TickRecord, sources: &[SourceState]) -> Re
                     .at_position(position))
             };
             let Some(known) = known else { return refuse(0) };
+            if known.removed && partition.record.removed {
+                continue;
+            }
             if has_more(&*source.source, &partition.partition, known)? {
                 return refuse(known.resume.position);
             }

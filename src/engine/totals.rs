@@ -16,8 +16,13 @@ use crate::operator::Counters;
 use crate::tick::{OperatorRecord, TickRecord};
 use crate::time::{Activity, Tick, TimeState, Watermark};
 
-/// By operator id, the partitions it keeps time of.
-pub(super) type Promises = BTreeMap<String, Vec<(Arc<Partition>, TimeState)>>;
+/// By operator id, the partitions it keeps time of, as of the last commit.
+type Promises = BTreeMap<Arc<str>, BTreeMap<(u32, u32), PartitionTime>>;
+
+struct PartitionTime {
+    name: String,
+    state: TimeState,
+}
 
 pub(super) struct Totals {
     operators: Vec<OperatorTotal>,
@@ -103,15 +108,24 @@ impl Totals {
         moved || seal.counters.events_in > 0 || seal.counters.events_out > 0
     }
 
-    pub(super) fn set_promises(&mut self, promises: Promises) {
-        self.promises = promises;
+    /// What changed in a commit of the partitions that an operator keeps time of.
+    pub(super) fn note_promises(&mut self, id: &Arc<str>, list: Vec<(Arc<Partition>, TimeState)>) {
+        if list.is_empty() {
+            return;
+        }
+        let known = self.promises.entry(id.clone()).or_default();
+        for (partition, state) in list {
+            let at = known.entry((partition.source_rank, partition.index));
+            let name = || format!("{}/{}", partition.source(), partition.name());
+            at.and_modify(|time| time.state = state.clone())
+                .or_insert_with(|| PartitionTime { name: name(), state });
+        }
     }
 
     pub(super) fn records(&self) -> BTreeMap<String, OperatorRecord> {
         let record = |total: &OperatorTotal| {
-            let promises = self.promises.get(&*total.id).into_iter().flatten();
-            let promises =
-                promises.map(|(p, state)| (format!("{}/{}", p.source(), p.name()), state.clone()));
+            let promises = self.promises.get(&*total.id).into_iter().flat_map(BTreeMap::values);
+            let promises = promises.map(|time| (time.name.clone(), time.state.clone()));
             OperatorRecord {
                 // Only what keeps a watermark of its own gets it back.
                 watermark: if total.stateful { total.watermark } else { Watermark::Unknown },
@@ -170,21 +184,23 @@ impl Totals {
     }
 
     fn partitions(&self) -> Vec<PartitionMetrics> {
-        let all = || self.promises.values().flatten();
-        let largest = all().filter_map(|(_, state)| state.largest).max();
+        let all = || self.promises.values().flat_map(BTreeMap::values);
+        let largest = all().filter_map(|time| time.state.largest).max();
         let mut partitions = Vec::new();
         for (operator, list) in &self.promises {
-            for (partition, state) in list {
+            for PartitionTime { name, state } in list.values() {
+                let standing = match state.activity {
+                    Activity::Fresh | Activity::Active => PartitionState::Active,
+                    Activity::Idle => PartitionState::Idle,
+                    Activity::Finished => PartitionState::Finished,
+                    Activity::Removed => continue,
+                };
                 partitions.push(PartitionMetrics {
-                    operator: operator.clone(),
-                    name: format!("{}/{}", partition.source(), partition.name()),
+                    operator: operator.to_string(),
+                    name: name.clone(),
                     promise: state.promise,
                     gap: gap(largest, state.promise),
-                    state: match state.activity {
-                        Activity::Fresh | Activity::Active => PartitionState::Active,
-                        Activity::Idle => PartitionState::Idle,
-                        Activity::Finished => PartitionState::Finished,
-                    },
+                    state: standing,
                 });
             }
         }

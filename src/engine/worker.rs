@@ -157,7 +157,7 @@ fn wire<'s>(
                 id: n.id.clone(),
                 source: source.clone(),
                 listened: [heard(node, 0), heard(node, 1)],
-                partitions: Vec::new(),
+                partitions: Default::default(),
             });
         }
     }

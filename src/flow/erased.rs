@@ -26,12 +26,18 @@ pub(crate) trait AnyReader {
     fn resume(&self) -> Resume;
 }
 
-struct TypedReader<T>(Box<dyn Reader<T>>);
+struct TypedReader<T> {
+    reader: Box<dyn Reader<T>>,
+    /// Room that is made for rows: as much as the last reading took. A partition that is mostly
+    /// silent costs no memory then.
+    room: usize,
+}
 
 impl<T: Data> AnyReader for TypedReader<T> {
     fn read(&mut self, limit: usize, partition: &Arc<Partition>) -> Result<Fetch, Error> {
-        let mut fetched = Fetched::with_capacity(limit.min(4096));
-        let state = self.0.read(limit, &mut fetched)?;
+        let mut fetched = Fetched::with_capacity(limit.min(self.room));
+        let state = self.reader.read(limit, &mut fetched)?;
+        self.room = fetched.rows.len().next_power_of_two();
         let total = fetched.len() as u64;
         let dead_total = total - fetched.rows.len() as u64;
         let (rows, positions, dead) = fetched.into_parts();
@@ -45,7 +51,7 @@ impl<T: Data> AnyReader for TypedReader<T> {
     }
 
     fn resume(&self) -> Resume {
-        Resume { position: self.0.position(), check: self.0.check() }
+        Resume { position: self.reader.position(), check: self.reader.check() }
     }
 }
 
@@ -81,7 +87,7 @@ impl<S: Source> AnySource for S {
     }
 
     fn open(&self, partition: &str, resume: &Resume) -> Result<Box<dyn AnyReader>, Error> {
-        Ok(Box::new(TypedReader(Source::open(self, partition, resume)?)))
+        Ok(Box::new(TypedReader { reader: Source::open(self, partition, resume)?, room: 0 }))
     }
 
     fn committed(&self, partition: &str, position: u64) {

@@ -35,7 +35,9 @@ pub(crate) use plan::Factory;
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Rewrite};
 #[cfg(feature = "testing")]
 pub(crate) use stream::Spec;
-pub use stream::{Facts, Raw, SourceStream, Stream, Timed, Untimed, Updates, WithLate};
+pub use stream::{
+    Facts, Raw, SourceStream, Stream, Timed, TimedStream, Untimed, Updates, WithLate,
+};
 pub use windowed::{WindowKind, Windowed, WindowedPanes};
 
 use crate::engine;

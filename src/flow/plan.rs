@@ -10,6 +10,7 @@ use crate::keyed::{Backing, Ttl};
 use crate::operator::{Class, Logic};
 use crate::sink::Guarantee;
 use crate::source::Replay;
+use crate::time::Span;
 
 use super::compat::{Signature, Types};
 use super::erased::{AnySink, AnySource};
@@ -97,6 +98,8 @@ pub(crate) struct Node {
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) nodes: Vec<Node>,
+    /// The `event_time` operators, with the limit on how far a partition may lead.
+    pub(crate) event_times: BTreeMap<usize, Option<Span>>,
     /// Operators that the flow no longer has, and whose state may go.
     pub(crate) forgotten: Vec<String>,
 }
@@ -198,7 +201,7 @@ impl Plan {
         inputs.chain([self.nodes[node].class]).max().unwrap_or(Class::Input)
     }
 
-    fn sources_of(&self, node: usize) -> Vec<usize> {
+    pub(crate) fn sources_of(&self, node: usize) -> Vec<usize> {
         let mut found: Vec<usize> =
             self.nodes[node].inputs.iter().flat_map(|i| self.sources_of(i.node)).collect();
         if matches!(self.nodes[node].body, Body::Source(_)) {
@@ -239,6 +242,9 @@ impl Plan {
             let _ = write!(text, "  {}  {} [{}]{arrow}", node.id, node.kind, node.class);
             if !node.params.is_empty() {
                 let _ = write!(text, "\n      {}", node.params);
+            }
+            if let Some(Some(limit)) = self.event_times.get(&index) {
+                let _ = write!(text, "\n      no partition read more than {limit} ahead");
             }
             for out in &node.outputs {
                 if let Some(why) = &out.dropped {

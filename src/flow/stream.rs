@@ -1,5 +1,6 @@
 //! Streams: what can be done with rows that have no key.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::panic::Location;
@@ -11,7 +12,7 @@ use super::erased::TypedSink;
 use super::keyed::Keyed;
 use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef, Rewrite};
 use crate::error::BoxError;
-use crate::event::{Data, Late};
+use crate::event::{Data, Late, Skewed};
 use crate::keyed::{Computed, Key, KeyOf, Lent};
 use crate::operator::element::{FlatMap, Inspect, Map, Split, TryMap};
 use crate::operator::event_time::AssignTime;
@@ -21,7 +22,7 @@ use crate::operator::union::Union;
 use crate::operator::{Class, Logic};
 use crate::sink::Sink;
 use crate::source::DeadLetter;
-use crate::time::{Disorder, EventTime, Tick};
+use crate::time::{Disorder, EventTime, Skew, Tick};
 
 /// A stream in the order of its partitions, without event time yet: only here can event time be
 /// assigned.
@@ -329,40 +330,38 @@ impl<T: Data> Stream<T, Raw> {
         &self,
         time: impl Fn(&T) -> EventTime + Send + Sync + 'static,
         disorder: Disorder<T>,
-    ) -> Stream<T, Timed> {
+    ) -> TimedStream<T> {
+        let skewed = match disorder.cap().map(|cap| cap.policy) {
+            Some(Skew::DeadLetter) => OutPort::heard("skewed"),
+            _ => OutPort { name: "skewed", ..OutPort::default() },
+        };
         let spec = Spec {
             params: disorder.to_string(),
             stateful: true,
             fault: disorder.check().err(),
+            class: match disorder.cap() {
+                Some(cap) if cap.by_clock() => Class::Clock,
+                _ => Class::Input,
+            },
+            outputs: vec![OutPort::main(), skewed],
             ..Spec::stateless("event_time")
         };
         let extract = Arc::new(time);
+        let lead = disorder.lead();
         let make: Factory = Arc::new(move |cx: &BuildCx| {
-            let mut logic = AssignTime {
-                extract: extract.clone(),
-                disorder: disorder.clone(),
-                restored: Default::default(),
-                partitions: Default::default(),
-                last_clock_micros: None,
-                new_partitions: 0,
-                captured: Vec::new(),
-            };
+            let mut restored = BTreeMap::new();
             // Partitions, not keys, decide which worker reads: look through all groups.
-            let store = &cx.backing.store;
-            store.scan(
-                &cx.backing.id,
-                0..highwater_state::KEY_GROUPS,
-                &[],
-                &mut |_, key, value| {
-                    let state = highwater_state::decode(value)?;
-                    logic.restored.insert(highwater_state::decode(key)?, state);
-                    Ok(())
-                },
-            )?;
+            let groups = 0..highwater_state::KEY_GROUPS;
+            cx.backing.store.scan(&cx.backing.id, groups, &[], &mut |_, key, value| {
+                restored.insert(highwater_state::decode(key)?, highwater_state::decode(value)?);
+                Ok(())
+            })?;
+            let logic = AssignTime::new(extract.clone(), disorder.clone(), restored);
             Ok(Box::new(logic) as Box<dyn Logic>)
         });
         let node = self.add(None, spec, vec![self.port], Location::caller(), make);
-        self.at(node, 0)
+        self.plan.lock().event_times.insert(node, lead);
+        TimedStream { rows: self.at(node, 0), skewed: self.at(node, 1) }
     }
 
     /// These rows and others, as they come.
@@ -385,6 +384,53 @@ impl<T: Data> Stream<T, Untimed> {
     #[track_caller]
     pub fn union(&self, others: &[&Stream<T, Untimed>]) -> Stream<T, Untimed> {
         self.join_all(others)
+    }
+}
+
+/// A stream with event time, with its port of events whose time was too far ahead; see
+/// [`Disorder::at_most_ahead`].
+pub struct TimedStream<T> {
+    rows: Stream<T, Timed>,
+    skewed: Stream<Skewed<T>, Untimed>,
+}
+
+impl<T> Clone for TimedStream<T> {
+    fn clone(&self) -> Self {
+        TimedStream { rows: self.rows.clone(), skewed: self.skewed.clone() }
+    }
+}
+
+impl<T> TimedStream<T> {
+    /// The stream itself, where a [`Stream`] is asked for by value.
+    #[must_use]
+    pub fn stream(&self) -> Stream<T, Timed> {
+        self.rows.clone()
+    }
+
+    /// The events whose time was too far ahead. There are none without a cap, and none unless
+    /// its policy is [`Skew::DeadLetter`].
+    #[must_use]
+    pub fn skewed(&self) -> Stream<Skewed<T>, Untimed> {
+        self.skewed.clone()
+    }
+
+    /// Leaves skewed events unheard, for a reason that the plan prints. They still count as dead.
+    pub fn drop_skewed(&self, why: &str) -> Stream<T, Timed> {
+        drop_port(&self.skewed, why);
+        self.rows.clone()
+    }
+}
+
+impl<T> Deref for TimedStream<T> {
+    type Target = Stream<T, Timed>;
+    fn deref(&self) -> &Stream<T, Timed> {
+        &self.rows
+    }
+}
+
+impl<T> From<TimedStream<T>> for Stream<T, Timed> {
+    fn from(timed: TimedStream<T>) -> Self {
+        timed.rows
     }
 }
 

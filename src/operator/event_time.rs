@@ -3,33 +3,39 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use highwater_state::planted::planted;
 use highwater_state::{Changes, group_of, hash_key};
 
-use super::{Cx, Logic, Outcome, Reading, RowGuard, typed};
-use crate::error::Error;
-use crate::event::{Batch, Data, LateReason, Partition, Rows, Straggler};
-use crate::time::{Activity, Disorder, EventTime, PartitionTime, Summary, TimeState};
+use super::{Cx, Logic, PartitionNews, RowGuard, typed};
+use crate::error::{Error, ErrorKind};
+use crate::event::{Batch, Data, LateReason, Origin, Partition, Rows, Skewed, Straggler};
+use crate::time::{Disorder, EventTime, Outcome, PartitionTimes, Skew, TimeState};
+
+/// The port of events whose time is too far ahead.
+const SKEWED: usize = 1;
 
 pub(crate) struct AssignTime<T, F> {
-    pub(crate) extract: Arc<F>,
-    pub(crate) disorder: Disorder<T>,
+    extract: Arc<F>,
+    disorder: Disorder<T>,
     /// By partition name, as committed; a partition takes its state from here when first seen.
-    pub(crate) restored: BTreeMap<String, TimeState>,
-    /// The partitions of this worker, by index. Entries come with the first reading and stay.
-    pub(crate) partitions: BTreeMap<u32, Tracked>,
-    pub(crate) last_clock_micros: Option<i64>,
+    restored: BTreeMap<String, TimeState>,
+    /// The partitions of this worker, by slot. They come with their first news and stay.
+    partitions: Vec<Known>,
+    times: PartitionTimes,
+    /// From a partition's index to its slot.
+    slots: hashbrown::HashMap<u32, usize>,
     /// Partitions of this worker that no commit knew at the start.
-    pub(crate) new_partitions: i64,
-    /// On its way into a commit.
-    pub(crate) captured: Vec<(String, TimeState)>,
+    new_partitions: i64,
+    /// Slots that differ from what the last commit holds.
+    dirty: Vec<usize>,
+    /// What went into the last commit, until it was told.
+    captured: Vec<(Arc<Partition>, TimeState)>,
+    /// Partitions whose promise or standing changed in the last tick.
+    news: Vec<PartitionNews>,
 }
 
-pub(crate) struct Tracked {
+struct Known {
     partition: Arc<Partition>,
-    time: PartitionTime,
-    discovered: bool,
-    heard_this_tick: bool,
-    /// Differs from what the last commit holds.
     dirty: bool,
 }
 
@@ -39,36 +45,92 @@ fn state_key(partition: &Partition) -> String {
 }
 
 impl<T: Data, F: Fn(&T) -> EventTime> AssignTime<T, F> {
-    fn tracked(&mut self, partition: &Arc<Partition>) -> &mut Tracked {
-        let (restored, disorder) = (&mut self.restored, &self.disorder);
-        let new_partitions = &mut self.new_partitions;
-        self.partitions.entry(partition.index).or_insert_with(|| {
-            let state = restored.remove(&state_key(partition));
-            *new_partitions += i64::from(state.is_none());
-            Tracked {
-                partition: partition.clone(),
-                discovered: partition.discovered,
-                time: PartitionTime::new(state.unwrap_or_else(|| disorder.start())),
-                heard_this_tick: false,
-                dirty: true,
-            }
-        })
+    pub(crate) fn new(
+        extract: Arc<F>,
+        disorder: Disorder<T>,
+        restored: BTreeMap<String, TimeState>,
+    ) -> Self {
+        AssignTime {
+            extract,
+            times: PartitionTimes::new(disorder.idle_timeout()),
+            disorder,
+            restored,
+            partitions: Vec::new(),
+            slots: hashbrown::HashMap::new(),
+            new_partitions: 0,
+            dirty: Vec::new(),
+            captured: Vec::new(),
+            news: Vec::new(),
+        }
     }
 
-    fn end_reading(&mut self, reading: &Reading, elapsed_micros: i64) {
-        let idle_after = self.disorder.idle_timeout();
-        let tracked = self.tracked(&reading.partition);
-        let before = tracked.time.state.activity;
-        let heard = std::mem::take(&mut tracked.heard_this_tick);
-        match reading.outcome {
-            Outcome::Finished => tracked.time.finish(),
-            Outcome::Read | Outcome::NotRead if before == Activity::Finished => {
-                tracked.time.revive();
-            }
-            Outcome::Read if !heard => tracked.time.quiet(elapsed_micros, idle_after),
-            Outcome::Read | Outcome::NotRead => {}
+    fn slot(&mut self, partition: &Arc<Partition>) -> usize {
+        if let Some(slot) = self.slots.get(&partition.index) {
+            return *slot;
         }
-        tracked.dirty |= tracked.time.state.activity != before;
+        let state = self.restored.remove(&state_key(partition));
+        self.new_partitions += i64::from(state.is_none());
+        let slot = self.times.add(state.unwrap_or_else(|| self.disorder.start()));
+        self.slots.insert(partition.index, slot);
+        self.partitions.push(Known { partition: partition.clone(), dirty: false });
+        slot
+    }
+
+    fn extract(&self, batch: &Batch<T>) -> Vec<EventTime> {
+        let mut times = Vec::with_capacity(batch.len());
+        let mut guard = RowGuard::new(&batch.origin);
+        for row in &batch.rows {
+            times.push((self.extract)(row));
+            guard.index += 1;
+        }
+        drop(guard);
+        times
+    }
+
+    /// Takes out the rows whose time is too far ahead. What is left has its times.
+    fn cap(&self, mut batch: Batch<T>, cx: &mut Cx) -> Result<Batch<T>, Error> {
+        let Some(cap) = self.disorder.cap() else { return Ok(batch) };
+        let clock = EventTime::from_micros(cx.clock_micros);
+        let beyond = cap.beyond(&batch.rows, &batch.times, clock);
+        let Some(&first) = beyond.first() else { return Ok(batch) };
+        let ahead_by = |index: u32| {
+            let index = index as usize;
+            cap.ahead_by(&batch.rows[index], batch.times[index], clock)
+        };
+        if cap.policy == Skew::Fail {
+            let message = format!(
+                "an event has the time {}, which is {} ahead and may be {} at most",
+                batch.times[first as usize],
+                ahead_by(first),
+                cap.span
+            );
+            let error = Error::new(ErrorKind::Input, message);
+            let position = batch.origin.position(first as usize).unwrap_or_default();
+            return Err(match batch.origin.partition() {
+                Some(partition) => error.in_partition(partition).at_position(position),
+                None => error,
+            });
+        }
+        cx.counters.dead += beyond.len() as u64;
+        cx.counters.used -= beyond.len() as u64;
+        let ahead: Vec<_> = beyond.iter().map(|&index| ahead_by(index)).collect();
+        let mut next = beyond.iter().zip(ahead).peekable();
+        let (mut kept, mut kept_rows, mut skewed) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, row) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
+            if let Some((_, ahead_by)) = next.next_if(|(at, _)| **at as usize == index) {
+                let (partition, position) =
+                    (batch.origin.partition().cloned(), batch.origin.position(index));
+                let time = batch.times[index];
+                skewed.push(Skewed { row, time, ahead_by, partition, position });
+            } else {
+                kept.push(index as u32);
+                kept_rows.push(row);
+            }
+        }
+        if cap.policy == Skew::DeadLetter {
+            cx.send(SKEWED, Batch::untimed(skewed, Origin::Unordered));
+        }
+        Ok(batch.select(kept_rows, &kept))
     }
 }
 
@@ -77,60 +139,65 @@ impl<T: Data, F: Fn(&T) -> EventTime> Logic for AssignTime<T, F> {
         let mut batch: Batch<T> = typed(rows)?;
         cx.counters.events_in += batch.len() as u64;
         cx.counters.used += batch.len() as u64;
-        let mut times = Vec::with_capacity(batch.len());
-        let mut guard = RowGuard::new(&batch.origin);
-        for row in &batch.rows {
-            times.push((self.extract)(row));
-            guard.index += 1;
-        }
-        drop(guard);
         let Some(partition) = batch.origin.partition().cloned() else {
             return Err(Error::bug("a batch before event_time has no partition"));
         };
-        let disorder = self.disorder.clone();
-        let tracked = self.tracked(&partition);
+        batch.times = self.extract(&batch);
+        let slot = self.slot(&partition);
+        let largest = batch.times.iter().max().copied();
+        batch = self.cap(batch, cx)?;
+        if planted("skewed-event-moves-promise")
+            && let Some(largest) = largest
+        {
+            let promise = &mut self.times.heard(slot).promise;
+            *promise = (*promise).max(crate::time::Watermark::At(largest));
+        }
+        if batch.len() == 0 {
+            // Nothing that has a time: the partition counts as silent.
+            return Ok(());
+        }
         batch.behind =
-            if tracked.discovered { LateReason::Discovered } else { LateReason::Returned };
-        batch.floor = tracked.time.state.promise;
+            if partition.discovered { LateReason::Discovered } else { LateReason::Returned };
+        let state = self.times.heard(slot);
+        batch.floor = state.promise;
         let mut stragglers = Vec::new();
-        disorder.observe(&mut tracked.time.state, &batch.rows, &times, |index, promise| {
+        self.disorder.observe(state, &batch.rows, &batch.times, |index, promise| {
             stragglers.push(Straggler { index: index as u32, promise });
         });
-        tracked.time.heard();
-        tracked.heard_this_tick = true;
-        tracked.dirty = true;
-        batch.times = times;
         batch.stragglers = stragglers;
         cx.send(0, batch);
         Ok(())
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
-        let elapsed = self.last_clock_micros.map_or(0, |last| cx.clock_micros - last);
-        self.last_clock_micros = Some(cx.clock_micros);
         let readings = cx.readings.take();
-        for reading in readings.iter().flat_map(|r| r.iter()) {
-            self.end_reading(reading, elapsed);
-        }
-        let idle_after = self.disorder.idle_timeout();
-        let mut summary = Summary::Absent;
-        for tracked in self.partitions.values() {
-            summary = summary.merge(tracked.time.state.summary());
-            cx.largest = cx.largest.max(tracked.time.state.largest);
-            if let Some(idle_in) = tracked.time.idle_in(idle_after) {
-                let at = cx.clock_micros.saturating_add(idle_in);
-                cx.wake_at_micros = Some(cx.wake_at_micros.map_or(at, |other| other.min(at)));
+        let news: Vec<(usize, Outcome)> = readings
+            .iter()
+            .flat_map(|list| list.iter())
+            .map(|reading| (self.slot(&reading.partition), reading.outcome))
+            .collect();
+        let (partitions, dirty, said) = (&mut self.partitions, &mut self.dirty, &mut self.news);
+        said.clear();
+        let times = self.times.end_tick(cx.clock_micros, news, |slot, state| {
+            let known = &mut partitions[slot];
+            if !std::mem::replace(&mut known.dirty, true) {
+                dirty.push(slot);
             }
-        }
-        cx.summary = Some(summary);
+            let (source, index) = (known.partition.source_rank, known.partition.index);
+            said.push(PartitionNews { source, index, summary: state.summary() });
+        });
+        cx.summary = Some(times.summary);
+        cx.largest = cx.largest.max(times.largest);
+        cx.wake_at_micros = times.idle_in_micros.map(|idle| cx.clock_micros.saturating_add(idle));
         Ok(())
     }
 
     fn begin_capture(&mut self) {
-        self.captured = Vec::new();
-        for tracked in self.partitions.values_mut().filter(|t| t.dirty) {
-            self.captured.push((state_key(&tracked.partition), tracked.time.state.clone()));
-            tracked.dirty = false;
+        self.captured = Vec::with_capacity(self.dirty.len());
+        for slot in self.dirty.drain(..) {
+            let known = &mut self.partitions[slot];
+            known.dirty = false;
+            self.captured.push((known.partition.clone(), self.times.state(slot).clone()));
         }
     }
 
@@ -141,19 +208,24 @@ impl<T: Data, F: Fn(&T) -> EventTime> Logic for AssignTime<T, F> {
         into: &mut Vec<Changes>,
     ) -> Result<bool, Error> {
         let mut changes = Changes::new(id.clone());
-        for (key, state) in self.captured.drain(..) {
+        for (partition, state) in &self.captured {
+            let key = state_key(partition);
             changes.put(
                 group_of(hash_key(&key)),
                 |bytes| highwater_state::encode_into(&key, bytes),
-                |bytes| highwater_state::encode_into(&state, bytes),
+                |bytes| highwater_state::encode_into(state, bytes),
             )?;
         }
         into.push(changes);
         Ok(true)
     }
 
-    fn promises(&self) -> Vec<(Arc<Partition>, TimeState)> {
-        self.partitions.values().map(|t| (t.partition.clone(), t.time.state.clone())).collect()
+    fn promises(&mut self) -> Vec<(Arc<Partition>, TimeState)> {
+        std::mem::take(&mut self.captured)
+    }
+
+    fn news(&mut self) -> Vec<PartitionNews> {
+        std::mem::take(&mut self.news)
     }
 
     fn entries(&self) -> i64 {

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Batch, Data, Late, LateReason, Origin, Partition, Rows};
 use crate::sink::Chunk;
-use crate::time::{EventTime, Span, Summary, Tick, Watermark};
+use crate::time::{EventTime, Outcome, Span, Summary, Tick, Watermark};
 use crate::window::Window;
 
 /// What a function of the input an operator's output is.
@@ -101,25 +101,27 @@ pub(crate) struct Reading {
     pub(crate) outcome: Outcome,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Not asked in this tick: neither silence nor news.
-    NotRead,
-    Read,
-    Finished,
+/// What an `event_time` operator says of a partition whose time moved in a tick.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartitionNews {
+    /// The source's place in the flow, and the partition's in the source.
+    pub(crate) source: u32,
+    pub(crate) index: u32,
+    pub(crate) summary: Summary,
 }
 
 /// What an operator sees of a tick, and what it wants done.
 pub(crate) struct Cx {
     pub(crate) tick: Tick,
-    /// The tick's recorded clock reading, in µs.
+    /// The tick's recorded clock reading, in µs. Before the end of the tick it is only set on the
+    /// worker that read the rows.
     pub(crate) clock_micros: i64,
     /// The watermark at the end of the tick before: what arrives is judged against it.
     pub(crate) before: Watermark,
     /// The watermark at the end of this tick; as `before` until all input is in.
     pub(crate) now: Watermark,
-    /// What the upstream source read in this tick; only set at the end of a tick, and only
-    /// before `event_time`.
+    /// The upstream source's partitions with news in this tick; only set at the end of a tick,
+    /// and only before `event_time`.
     pub(crate) readings: Option<Arc<[Reading]>>,
     /// What the operator says downstream instead of its watermark.
     pub(crate) summary: Option<Summary>,
@@ -220,8 +222,14 @@ pub(crate) trait Logic {
         let _ = bytes;
     }
 
-    /// The time of each partition, where the operator keeps it.
-    fn promises(&self) -> Vec<(Arc<Partition>, crate::time::TimeState)> {
+    /// The times of partitions, where the operator keeps them: those that changed since the last
+    /// call. Asked for once per commit, after the first call of [`capture`](Self::capture).
+    fn promises(&mut self) -> Vec<(Arc<Partition>, crate::time::TimeState)> {
+        Vec::new()
+    }
+
+    /// The partitions whose promise or standing changed in the tick that just ended.
+    fn news(&mut self) -> Vec<PartitionNews> {
         Vec::new()
     }
 

@@ -64,19 +64,31 @@ pub enum Replay {
     Lost,
 }
 
-/// Tells the flow that a source has something to read, or a new partition. Cheap, and callable
-/// from any thread.
+/// Tells the flow that a source has something to read, or that its partitions have changed.
+/// Cheap, and callable from any thread.
 #[derive(Clone)]
-pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+pub struct Waker(Arc<dyn Fn(Option<&str>) + Send + Sync>);
 
 impl Waker {
-    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(wake: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {
         Waker(Arc::new(wake))
     }
 
-    /// Wakes the flow.
+    /// Wakes the flow: it lists the partitions anew and looks into every one of them.
     pub fn wake(&self) {
-        (self.0)();
+        (self.0)(None);
+    }
+
+    /// A waker whose [`wake`](Self::wake) is for one partition.
+    pub(crate) fn for_partition(&self, partition: &str) -> Waker {
+        let (waker, partition) = (self.clone(), partition.to_owned());
+        Waker::new(move |_| waker.wake_partition(&partition))
+    }
+
+    /// Wakes the flow for one partition: only that one is looked into, however many there are.
+    /// One that the flow does not know yet makes it list the partitions.
+    pub fn wake_partition(&self, partition: &str) {
+        (self.0)(Some(partition));
     }
 }
 
@@ -108,8 +120,14 @@ pub trait Source: Send + Sync + 'static {
     /// Whether its events can be read again.
     fn replay(&self) -> Replay;
 
-    /// The identities of all partitions known now, in a stable order: called at the start and
-    /// whenever the source woke the flow. A partition once named stays named.
+    /// The identities of all partitions that there are now, in a stable order: called at the
+    /// start and whenever the source woke the flow.
+    ///
+    /// A partition that has ended need not be named any more. One that has not and is missing has
+    /// been taken away (given to another process, for example): it is read no further, stops
+    /// holding time back, and keeps its position; when it is named again it is read on from there.
+    /// Between two runs that is only allowed for one that was missing before, or whose source
+    /// loses what it read ([`Replay::Lost`]).
     ///
     /// # Errors
     /// Where the partitions cannot be listed.

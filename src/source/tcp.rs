@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use connection::{Connection, Ended, LineReader};
 
 use super::signal::lock;
-use super::{Reader, Replay, Resume, Source, Undecodable, Waker};
+use super::{Fetched, ReadState, Reader, Replay, Resume, Source, Undecodable, Waker};
 use crate::error::Error;
 use crate::time::clock::{Clock, SystemClock};
 
@@ -157,7 +157,7 @@ impl TcpLines {
         let mut peers = Peers::default();
         let limit = self.line_limit_bytes;
         for address in addresses {
-            let (connection, writer) = connection::open(waker.clone());
+            let (connection, writer) = connection::open(waker.for_partition(address));
             peers.add(address.clone(), connection);
             let address = address.clone();
             runtime.spawn(async move {
@@ -210,8 +210,9 @@ async fn accept(listener: TcpListener, peers: Arc<Mutex<Peers>>, waker: Waker, l
                 continue;
             }
         };
-        let (connection, writer) = connection::open(waker.clone());
-        lock(&peers).add(format!("{peer}#{number}"), connection);
+        let name = format!("{peer}#{number}");
+        let (connection, writer) = connection::open(waker.for_partition(&name));
+        lock(&peers).add(name, connection);
         number += 1;
         waker.wake();
         tokio::spawn(async move {
@@ -219,6 +220,28 @@ async fn accept(listener: TcpListener, peers: Arc<Mutex<Peers>>, waker: Waker, l
                 tracing::warn!(%peer, %error, "a connection broke: its partition ends here");
             }
         });
+    }
+}
+
+/// Reads a connection, and forgets its name at its end: a server that runs for years would
+/// otherwise list all connections that it ever had.
+struct Forgotten {
+    reader: LineReader,
+    name: String,
+    peers: Arc<Mutex<Peers>>,
+}
+
+impl Reader<String> for Forgotten {
+    fn read(&mut self, limit: usize, fetched: &mut Fetched<String>) -> Result<ReadState, Error> {
+        let state = self.reader.read(limit, fetched)?;
+        if state == ReadState::End {
+            lock(&self.peers).names.retain(|name| *name != self.name);
+        }
+        Ok(state)
+    }
+
+    fn position(&self) -> u64 {
+        self.reader.position()
     }
 }
 
@@ -248,17 +271,15 @@ impl Source for TcpLines {
     }
 
     fn open(&self, partition: &str, resume: &Resume) -> Result<Box<dyn Reader<String>>, Error> {
-        let peers = self.peers()?;
-        let mut peers = lock(&peers);
+        let all = self.peers()?;
+        let mut peers = lock(&all);
         let position = resume.position;
         match peers.unopened.remove(partition) {
-            Some(connection) => Ok(Box::new(LineReader::new(
-                connection,
-                partition,
-                position,
-                self.undecodable,
-                self.line_limit_bytes,
-            ))),
+            Some(connection) => {
+                let (policy, limit) = (self.undecodable, self.line_limit_bytes);
+                let reader = LineReader::new(connection, partition, position, policy, limit);
+                Ok(Box::new(Forgotten { reader, name: partition.to_owned(), peers: all.clone() }))
+            }
             None if peers.names.iter().any(|name| name == partition) => {
                 Err(Error::bug(format!("connection `{partition}` was opened twice")))
             }

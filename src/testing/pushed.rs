@@ -17,6 +17,8 @@ pub struct Pushed<T> {
 struct Log<T> {
     partitions: Vec<Vec<T>>,
     ended: Vec<bool>,
+    /// Partitions that the source does not name.
+    taken: Vec<usize>,
     complete: bool,
     waker: Option<Waker>,
 }
@@ -26,7 +28,13 @@ impl<T: Data> Pushed<T> {
     #[must_use]
     pub fn partitions(count: usize) -> Self {
         let partitions = (0..count).map(|_| Vec::new()).collect();
-        let log = Log { partitions, ended: vec![false; count], complete: false, waker: None };
+        let log = Log {
+            partitions,
+            ended: vec![false; count],
+            taken: Vec::new(),
+            complete: false,
+            waker: None,
+        };
         Pushed { log: Arc::new(Mutex::new(log)) }
     }
 
@@ -42,6 +50,21 @@ impl<T: Data> Pushed<T> {
             log.ended.push(false);
         }
         log.partitions[partition].push(event);
+        log.wake();
+    }
+
+    /// Takes a partition away, as if another process read it from now on: what is pushed to it
+    /// stays there.
+    pub fn take_away(&self, partition: usize) {
+        let mut log = self.lock();
+        log.taken.push(partition);
+        log.wake();
+    }
+
+    /// Gives a partition back that was taken away.
+    pub fn give_back(&self, partition: usize) {
+        let mut log = self.lock();
+        log.taken.retain(|taken| *taken != partition);
         log.wake();
     }
 
@@ -83,7 +106,9 @@ impl<T: Data> Source for Pushed<T> {
     }
 
     fn partitions(&self) -> Result<Vec<String>, Error> {
-        Ok((0..self.lock().partitions.len()).map(|index| index.to_string()).collect())
+        let log = self.lock();
+        let there = (0..log.partitions.len()).filter(|index| !log.taken.contains(index));
+        Ok(there.map(|index| index.to_string()).collect())
     }
 
     fn is_complete(&self) -> bool {

@@ -39,6 +39,8 @@ pub(crate) struct PartitionRecord {
     pub(crate) resume: Resume,
     pub(crate) ended: bool,
     pub(crate) discovered: bool,
+    /// The source no longer names it. If it does again, it is read on from `resume`.
+    pub(crate) removed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

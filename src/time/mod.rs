@@ -4,7 +4,11 @@
 
 pub(crate) mod clock;
 mod clock_time;
+mod least;
+mod partitions;
 mod promise;
+mod skew;
+mod state;
 mod summary;
 mod text;
 
@@ -14,8 +18,10 @@ use std::ops::{Add, Sub};
 use serde::{Deserialize, Serialize};
 
 pub use clock_time::ClockTime;
+pub(crate) use partitions::{Outcome, PartitionTimes};
 pub use promise::Disorder;
-pub(crate) use promise::{Activity, PartitionTime, TimeState};
+pub use skew::Skew;
+pub(crate) use state::{Activity, TimeState};
 pub(crate) use summary::Summary;
 pub use text::ParseTimeError;
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::{EventTime, Span, Summary, Watermark};
+use super::skew::{Cap, Skew};
+use super::{Activity, EventTime, Span, TimeState, Watermark};
 
 type Punctuation<T> = Arc<dyn Fn(&T, EventTime) -> Option<EventTime> + Send + Sync>;
 type CustomStep<T> = Arc<dyn Fn(&mut Vec<u8>, &T, EventTime) -> Option<EventTime> + Send + Sync>;
@@ -33,6 +34,8 @@ type CustomStep<T> = Arc<dyn Fn(&mut Vec<u8>, &T, EventTime) -> Option<EventTime
 pub struct Disorder<T> {
     kind: Kind<T>,
     idle_after: Option<Span>,
+    lead_limit: Option<Span>,
+    cap: Option<Cap<T>>,
     /// The state of a custom strategy cannot be stored.
     fault: Option<String>,
 }
@@ -57,15 +60,25 @@ impl<T> Clone for Kind<T> {
 
 impl<T> Clone for Disorder<T> {
     fn clone(&self) -> Self {
-        Disorder { kind: self.kind.clone(), idle_after: self.idle_after, fault: self.fault.clone() }
+        Disorder {
+            kind: self.kind.clone(),
+            idle_after: self.idle_after,
+            lead_limit: self.lead_limit,
+            cap: self.cap.clone(),
+            fault: self.fault.clone(),
+        }
     }
 }
 
 impl<T> Disorder<T> {
+    fn of(kind: Kind<T>, fault: Option<String>) -> Self {
+        Disorder { kind, idle_after: None, lead_limit: None, cap: None, fault }
+    }
+
     /// Bounded disorder: the promise is the largest time so far less `bound`.
     #[must_use]
     pub fn at_most(bound: Span) -> Self {
-        Disorder { kind: Kind::AtMost(bound), idle_after: None, fault: None }
+        Self::of(Kind::AtMost(bound), None)
     }
 
     /// Times never fall: the promise is the largest time so far.
@@ -79,7 +92,7 @@ impl<T> Disorder<T> {
     pub fn punctuated(
         f: impl Fn(&T, EventTime) -> Option<EventTime> + Send + Sync + 'static,
     ) -> Self {
-        Disorder { kind: Kind::Punctuated(Arc::new(f)), idle_after: None, fault: None }
+        Self::of(Kind::Punctuated(Arc::new(f)), None)
     }
 
     /// Any function of the partition's events so far. `state` starts as `initial`, belongs to
@@ -103,8 +116,7 @@ impl<T> Disorder<T> {
         let stored = highwater_state::encode_into(&initial, &mut bytes)
             .and_then(|()| highwater_state::decode::<S>(&bytes));
         let fault = stored.err().map(|e| format!("the state of the promise: {e}"));
-        let kind = Kind::Custom { initial: bytes, step: Arc::new(step) };
-        Disorder { kind, idle_after: None, fault }
+        Self::of(Kind::Custom { initial: bytes, step: Arc::new(step) }, fault)
     }
 
     /// A partition that was read and brought no event time for this long stops holding time
@@ -114,6 +126,83 @@ impl<T> Disorder<T> {
     pub fn idle_after(mut self, timeout: Span) -> Self {
         self.idle_after = Some(timeout);
         self
+    }
+
+    /// How far ahead of the slowest partition, in event time, another one may be read while both
+    /// hold unread events: in a replay, what the fast ones bring would only wait in memory.
+    ///
+    /// The slowest is looked for among all partitions whose events meet in a stateful operator
+    /// with those of this one, in other sources too. A partition that has nothing to read holds
+    /// nobody up, whatever it has promised: waiting for silence could last for ever. The limit is
+    /// kept from tick to tick, so a partition may exceed it by what the ticks in flight read.
+    /// Results are the same with and without; it is no part of the state and may change.
+    ///
+    /// ```
+    /// # use highwater::{hours, minutes, Disorder};
+    /// let replay = Disorder::<u64>::at_most(minutes(1)).lead_limit(hours(6));
+    /// # let _ = replay;
+    /// ```
+    #[must_use]
+    pub fn lead_limit(mut self, span: Span) -> Self {
+        self.lead_limit = Some(span);
+        self
+    }
+
+    /// Refuses event times that are more than `span` ahead of the tick's clock: one broken clock
+    /// would otherwise move the promise so far that everything after it is late. Such an event
+    /// gets no time, moves no promise and counts as dead; what becomes of it says
+    /// [`on_skew`](Self::on_skew). The operator is then of class Clock: a replay reads its clock
+    /// at other moments.
+    ///
+    /// ```
+    /// # use highwater::{minutes, seconds, Disorder, Skew};
+    /// let live = Disorder::<u64>::at_most(seconds(5)).at_most_ahead(minutes(1));
+    /// let loose = live.clone().on_skew(Skew::Skip);
+    /// # let _ = loose;
+    /// ```
+    #[must_use]
+    pub fn at_most_ahead(mut self, span: Span) -> Self {
+        self.cap = Some(Cap::new(span, None, self.cap.map(|cap| cap.policy)));
+        self
+    }
+
+    /// As [`at_most_ahead`](Self::at_most_ahead), but measured against the time at which the
+    /// event was taken in, where the event itself carries it (a broker's append time, for
+    /// example). That depends on the input alone, so the operator stays of class Input.
+    ///
+    /// ```
+    /// # use highwater::{minutes, seconds, Disorder, EventTime};
+    /// struct Record { appended: EventTime }
+    /// let capped = Disorder::at_most(seconds(5))
+    ///     .at_most_ahead_of(minutes(1), |r: &Record| r.appended);
+    /// # let _ = capped;
+    /// ```
+    #[must_use]
+    pub fn at_most_ahead_of(
+        mut self,
+        span: Span,
+        taken_in: impl Fn(&T) -> EventTime + Send + Sync + 'static,
+    ) -> Self {
+        self.cap = Some(Cap::new(span, Some(Arc::new(taken_in)), self.cap.map(|cap| cap.policy)));
+        self
+    }
+
+    /// What becomes of an event beyond the cap; [`Skew::DeadLetter`] unless said otherwise.
+    #[must_use]
+    pub fn on_skew(mut self, policy: Skew) -> Self {
+        match &mut self.cap {
+            Some(cap) => cap.policy = policy,
+            None => self.fault = Some("`on_skew` needs a cap: say `at_most_ahead` before".into()),
+        }
+        self
+    }
+
+    pub(crate) fn lead(&self) -> Option<Span> {
+        self.lead_limit
+    }
+
+    pub(crate) fn cap(&self) -> Option<&Cap<T>> {
+        self.cap.as_ref()
     }
 
     pub(crate) fn idle_timeout(&self) -> Option<Span> {
@@ -130,10 +219,13 @@ impl<T> Disorder<T> {
         {
             return Err(format!("the disorder bound {bound} is negative"));
         }
-        match self.idle_after {
-            Some(timeout) if timeout <= Span::ZERO => {
-                Err(format!("the idle timeout {timeout} is not above zero"))
-            }
+        let above_zero = [
+            ("idle timeout", self.idle_after),
+            ("lead limit", self.lead_limit),
+            ("cap on future times", self.cap.as_ref().map(|cap| cap.span)),
+        ];
+        match above_zero.iter().find(|(_, span)| span.is_some_and(|span| span <= Span::ZERO)) {
+            Some((name, Some(span))) => Err(format!("the {name} {span} is not above zero")),
             _ => Ok(()),
         }
     }
@@ -197,94 +289,9 @@ impl<T> fmt::Display for Disorder<T> {
             Kind::Punctuated(_) => f.write_str("punctuated")?,
             Kind::Custom { .. } => f.write_str("custom promise")?,
         }
-        match self.idle_after {
-            Some(timeout) => write!(f, ", idle after {timeout}"),
-            None => Ok(()),
+        if let Some(timeout) = self.idle_after {
+            write!(f, ", idle after {timeout}")?;
         }
-    }
-}
-
-/// Whether a partition takes part in the minimum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Activity {
-    /// Has brought no event yet and is waited for.
-    Fresh,
-    Active,
-    Idle,
-    Finished,
-}
-
-/// What is committed of a partition's time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TimeState {
-    /// No event below this is still promised to come. Written at each event, never cleared.
-    pub(crate) promise: Watermark,
-    /// The largest time so far: at the end of input, timers beyond it fire only once.
-    pub(crate) largest: Option<EventTime>,
-    /// The state of a custom strategy.
-    pub(crate) custom: Vec<u8>,
-    pub(crate) activity: Activity,
-}
-
-impl TimeState {
-    pub(crate) fn summary(&self) -> Summary {
-        match (self.activity, self.promise) {
-            (Activity::Finished, _) => Summary::Finished,
-            (Activity::Idle, _) => Summary::Idle,
-            (_, Watermark::At(time)) => Summary::At(time),
-            (_, Watermark::Unknown | Watermark::End) => Summary::Unknown,
-        }
-    }
-}
-
-/// A partition's time together with what is not committed: how long it has been quiet.
-#[derive(Clone, Debug)]
-pub(crate) struct PartitionTime {
-    pub(crate) state: TimeState,
-    /// Quiet time on the tick clock, in µs, over ticks in which the partition was read.
-    quiet_micros: i64,
-}
-
-impl PartitionTime {
-    pub(crate) fn new(state: TimeState) -> Self {
-        PartitionTime { state, quiet_micros: 0 }
-    }
-
-    /// An event time was assigned in this tick.
-    pub(crate) fn heard(&mut self) {
-        self.quiet_micros = 0;
-        self.state.activity = Activity::Active;
-    }
-
-    /// The partition was read in this tick and no event time was assigned; `elapsed_micros` is
-    /// the time on the tick clock since the tick before.
-    pub(crate) fn quiet(&mut self, elapsed_micros: i64, idle_after: Option<Span>) {
-        self.quiet_micros = self.quiet_micros.saturating_add(elapsed_micros.max(0));
-        if let Some(timeout) = idle_after
-            && self.quiet_micros >= timeout.as_micros()
-            && matches!(self.state.activity, Activity::Fresh | Activity::Active)
-        {
-            self.state.activity = Activity::Idle;
-        }
-    }
-
-    /// A partition that had ended is there again, and is waited for.
-    pub(crate) fn revive(&mut self) {
-        self.quiet_micros = 0;
-        self.state.activity = Activity::Fresh;
-    }
-
-    pub(crate) fn finish(&mut self) {
-        self.state.activity = Activity::Finished;
-    }
-
-    /// How long until the partition becomes idle if it stays quiet, in µs.
-    pub(crate) fn idle_in(&self, idle_after: Option<Span>) -> Option<i64> {
-        match self.state.activity {
-            Activity::Fresh | Activity::Active => {
-                idle_after.map(|t| t.as_micros().saturating_sub(self.quiet_micros).max(0))
-            }
-            Activity::Idle | Activity::Finished => None,
-        }
+        self.cap.as_ref().map_or(Ok(()), |cap| write!(f, ", {cap}"))
     }
 }

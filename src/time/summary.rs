@@ -1,5 +1,7 @@
 //! What one sender says about event time at the end of a tick, and how such sayings merge.
 
+use highwater_state::planted::planted;
+
 use super::{EventTime, Span, Watermark};
 
 /// The state of a set of partitions, seen from one sender.
@@ -37,6 +39,7 @@ impl Summary {
     /// The watermark after this summary, which never goes back behind `before`.
     pub(crate) fn advance(self, before: Watermark) -> Watermark {
         match self {
+            Summary::At(time) if planted("idle-partition-drags-time-back") => Watermark::At(time),
             Summary::At(time) => before.max(Watermark::At(time)),
             Summary::Finished => Watermark::End,
             Summary::Absent | Summary::Idle | Summary::Unknown => before,

@@ -35,6 +35,10 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("over-excludes-peers", "keyed_law"),
     ("broadcast-lost-on-restore", "keyed_broadcast"),
     ("clock-timer-lost-on-restore", "keyed_clock"),
+    ("idle-partition-drags-time-back", "partitions"),
+    ("dropped-rows-move-promise", "partitions"),
+    ("skewed-event-moves-promise", "skew"),
+    ("lead-limit-deadlock", "alignment"),
 ];
 
 /// Whether this bug is planted in this run.

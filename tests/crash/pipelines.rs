@@ -94,6 +94,7 @@ impl Ground {
                 event
             })
             .event_time(|e| e.at, Disorder::at_most(seconds(6)))
+            .stream()
     }
 
     pub fn lines(&self, name: &str) -> JsonLines {

@@ -17,7 +17,7 @@ fn read(reader: &mut dyn Reader<u32>, limit: usize) -> (Vec<(u64, u32)>, ReadSta
 fn counting_waker() -> (Waker, Arc<AtomicUsize>) {
     let wakes = Arc::new(AtomicUsize::new(0));
     let counter = wakes.clone();
-    let waker = Waker::new(move || {
+    let waker = Waker::new(move |_| {
         counter.fetch_add(1, Ordering::SeqCst);
     });
     (waker, wakes)

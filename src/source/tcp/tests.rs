@@ -17,7 +17,7 @@ struct Started {
 
 fn start(source: &TcpLines) -> Started {
     let (sender, wakes) = mpsc::channel();
-    let waker = Waker::new(move || {
+    let waker = Waker::new(move |_| {
         let _ = sender.send(());
     });
     source.attach(waker).unwrap();
@@ -89,14 +89,16 @@ fn each_accepted_connection_is_a_partition() {
         let peer = client.local_addr().unwrap().to_string();
         assert_eq!(partition.split_once('#').unwrap().0, peer);
         let mut reader = started.open(partition, 0);
+        let again = started.source.open(partition, &Resume::default()).err().unwrap();
+        assert_eq!(again.kind(), ErrorKind::Bug);
+        assert!(started.source.partitions().unwrap().contains(partition));
         let lines = started.drain(&mut *reader).unwrap();
+        assert!(!started.source.partitions().unwrap().contains(partition), "it has ended");
         assert_eq!(lines, [format!("hello {index}"), String::new(), "last".to_owned()]);
         assert_eq!(reader.position(), 3);
     }
     assert!(!started.source.is_complete());
     assert_eq!(started.source.replay(), Replay::Lost);
-    let again = started.source.open(&partitions[0], &Resume::default()).err().unwrap();
-    assert_eq!(again.kind(), ErrorKind::Bug);
     let mut old = started.open("127.0.0.1:9#1", 17);
     assert_eq!(started.drain(&mut *old).unwrap(), Vec::<String>::new());
     assert_eq!(old.position(), 17);
@@ -158,12 +160,12 @@ fn a_port_in_use_is_named_and_free_again_after_the_run() {
     let started = start(&listen());
     let address = started.source.local_addr().unwrap().to_string();
     let taken = TcpLines::listen(address.clone());
-    let error = taken.attach(Waker::new(|| {})).unwrap_err().to_string();
+    let error = taken.attach(Waker::new(|_| {})).unwrap_err().to_string();
     assert!(error.contains(&format!("cannot listen on `{address}`")), "{error}");
     started.source.detach();
     assert_eq!(started.source.local_addr(), None);
     let deadline = Instant::now() + DEADLINE;
-    while taken.attach(Waker::new(|| {})).is_err() {
+    while taken.attach(Waker::new(|_| {})).is_err() {
         assert!(Instant::now() < deadline, "the port is still in use");
         std::thread::yield_now();
     }
