@@ -32,6 +32,12 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("over-excludes-peers", "keyed_law"),
     ("broadcast-lost-on-restore", "keyed_broadcast"),
     ("clock-timer-lost-on-restore", "keyed_clock"),
+    ("outer-row-twice", "joins_law"),
+    ("interval-off-by-one", "joins_law"),
+    ("outer-row-left-time", "joins_law"),
+    ("join-evicts-early", "joins_law"),
+    ("false-null-same-tick", "joins_law"),
+    ("as-of-takes-later", "joins_law"),
 ];
 
 /// Whether this bug is planted in this run.
