@@ -118,7 +118,9 @@ where
         let mut matched = false;
         let mut failed = Ok(());
         right.visit(place.hash, spec.interval.of_left(place.time), |kept| {
-            if failed.is_err() || !spec.are_partners(&place, &row, kept) {
+            // Where only whether there is a partner counts, the first one tells.
+            let told = matched && !spec.kind.tells_pairs();
+            if failed.is_err() || told || !spec.are_partners(&place, &row, kept) {
                 return Seen::Other;
             }
             matched = true;
