@@ -124,6 +124,31 @@ impl EventOrder {
     }
 }
 
+impl EventOrder {
+    /// Appends bytes whose order is that of events of one operator or source, so that results
+    /// that are made of events can be ordered by them.
+    pub(crate) fn sort_bytes(&self, bytes: &mut Vec<u8>) {
+        match self {
+            EventOrder::Event { source, partition, position, side } => {
+                bytes.push(0);
+                bytes.extend_from_slice(&source.to_be_bytes());
+                bytes.extend_from_slice(&partition.to_be_bytes());
+                bytes.extend_from_slice(&position.to_be_bytes());
+                bytes.extend_from_slice(&side.to_be_bytes());
+            }
+            EventOrder::Result { operator, order: ResultOrderKey(order), side } => {
+                bytes.push(1);
+                bytes.extend_from_slice(&operator.to_be_bytes());
+                bytes.extend_from_slice(&(order.key.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(&order.key);
+                order.start.sort_bytes(bytes);
+                bytes.extend_from_slice(&order.sequence.to_be_bytes());
+                bytes.extend_from_slice(&side.to_be_bytes());
+            }
+        }
+    }
+}
+
 /// The order of results of one operator.
 #[doc(hidden)]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]

@@ -27,12 +27,14 @@ mod time;
 mod window;
 
 pub use aggregate::*;
+pub use engine::lookup::Lookup;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Data, EventOrder, Late, LateReason, Partition, Skewed, Stored};
 pub use flow::{
-    BroadcastResults, CountWindowed, Facts, Flow, GlobalWindowed, Keyed, Overed, Raw,
-    RunningStream, SourceStream, StateCheck, StateStream, Stream, Timed, TimedStream, Undeclared,
-    Untimed, Updates, Verdict, WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
+    AsOf, AsOfJoin, BroadcastResults, CountWindowed, Facts, Flow, GlobalWindowed, IntervalJoin,
+    Join, Joined, Keyed, LookupJoin, Overed, Raw, RunningStream, SourceStream, StateCheck,
+    StateStream, Stream, Timed, TimedStream, Undeclared, Untimed, Updates, Verdict, WindowJoin,
+    WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{

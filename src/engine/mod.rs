@@ -11,9 +11,11 @@ pub(crate) mod dice;
 mod ingest;
 mod lane;
 mod live;
+pub(crate) mod lookup;
 #[cfg(feature = "testing")]
 pub(crate) mod manual;
 mod parcel;
+mod pending;
 mod pressure;
 mod runner;
 mod shared;

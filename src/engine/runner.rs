@@ -11,7 +11,7 @@ use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::{Capability, CapabilityTrait, InputCapability};
+use timely::dataflow::operators::{CapabilityTrait, InputCapability};
 use timely::dataflow::{Scope, Stream};
 use timely::progress::operate::FrontierInterest;
 
@@ -19,11 +19,12 @@ use highwater_state::Changes;
 use highwater_state::planted::planted;
 
 use super::parcel::{Body, ByTarget, Parcel, TickEnd};
+use super::pending::{Pending, Right};
 use super::shared::{Event, OperatorSeal, WorkerShared};
 use crate::error::Error;
 use crate::event::Rows;
-use crate::operator::{Cx, Logic, Reading, user_panic};
-use crate::time::{EventTime, Span, Summary, Tick, Watermark};
+use crate::operator::{Cx, Logic, user_panic};
+use crate::time::{Span, Tick, Watermark};
 
 /// Entries that are written out between two batches: about 100 µs of work.
 const CAPTURE_ENTRIES: usize = 2048;
@@ -64,30 +65,6 @@ pub(super) struct Runner {
     memory: usize,
     /// It failed: everything that still comes is thrown away.
     failed: bool,
-}
-
-/// What has come of a tick.
-struct Pending {
-    ends: usize,
-    summary: Summary,
-    largest: Option<EventTime>,
-    readings: Option<Arc<[Reading]>>,
-    /// Batches that came before the tick's turn, and the right to send in that tick.
-    early: Vec<(usize, Box<dyn Rows>)>,
-    capabilities: Vec<Capability<u64>>,
-}
-
-impl Default for Pending {
-    fn default() -> Self {
-        Pending {
-            ends: 0,
-            summary: Summary::Absent,
-            largest: None,
-            readings: None,
-            early: Vec::new(),
-            capabilities: Vec::new(),
-        }
-    }
 }
 
 /// What is restored of an operator before its first tick.
@@ -153,7 +130,13 @@ impl Runner {
             self.exchanges.push(exchange);
             self.cx.listened.push(listened);
         }
-        let activator = scope.activator_for(builder.operator_info().address);
+        let address = builder.operator_info().address;
+        let wake = scope.worker().sync_activator_for(address.to_vec());
+        self.logic.attach(Arc::new(move || {
+            // A worker that is gone has nothing left to look at.
+            let _ = wake.activate();
+        }));
+        let activator = scope.activator_for(address);
         builder.build(move |capabilities| {
             drop(capabilities);
             move |_frontiers| {
@@ -164,6 +147,7 @@ impl Runner {
                 for (index, input) in &mut exchanged {
                     input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
                 }
+                self.resume(&mut outputs);
                 if self.capturing.is_some() && !self.failed {
                     activator.activate();
                 }
@@ -204,30 +188,61 @@ impl Runner {
             Body::Taken => Err(Error::bug("an empty parcel was sent")),
             Body::Rows(rows) if tick == self.open => {
                 self.batch(input, rows)?;
-                self.send(cap, outputs);
+                self.send(&Right::Input(cap), outputs);
                 Ok(())
             }
             Body::Rows(rows) => {
                 let pending = self.ticks.entry(tick).or_default();
-                if pending.capabilities.is_empty() {
-                    let kept = (0..outputs.len()).filter_map(|port| cap.retain_least(port));
-                    pending.capabilities = kept.collect();
-                }
+                pending.keep(cap, outputs.len());
                 pending.early.push((input, rows));
                 Ok(())
             }
             Body::End(end) => {
                 let pending = self.ticks.entry(tick).or_default();
-                pending.ends += 1;
-                pending.summary = pending.summary.merge(end.summary);
-                pending.largest = pending.largest.max(end.largest);
-                pending.readings = pending.readings.take().or(end.readings);
-                if tick == self.open && pending.ends == self.senders {
-                    self.end_tick(cap, outputs)?;
+                pending.hear(end);
+                if pending.ends < self.senders {
+                    return Ok(());
                 }
+                if tick == self.open && self.is_ready()? {
+                    return self.end_tick(&Right::Input(cap), outputs);
+                }
+                // It waits for the operator itself, or for a tick that does.
+                self.ticks.entry(tick).or_default().keep(cap, outputs.len());
                 Ok(())
             }
         }
+    }
+
+    /// Ends the ticks that have waited for the operator, if it is ready now.
+    fn resume(&mut self, outputs: &mut [Output]) {
+        if self.failed || self.shared.poison.is_set() {
+            return;
+        }
+        if let Err(error) = self.end_ready(outputs) {
+            self.failed = true;
+            self.shared.poison.fail(error.in_operator(&self.id));
+        }
+    }
+
+    fn end_ready(&mut self, outputs: &mut [Output]) -> Result<(), Error> {
+        let senders = self.senders;
+        while self.ticks.get(&self.open).is_some_and(|pending| pending.ends == senders)
+            && self.is_ready()?
+        {
+            let pending = self.ticks.get_mut(&self.open);
+            let kept = pending.map(|p| std::mem::take(&mut p.capabilities)).unwrap_or_default();
+            self.end_tick(&Right::Kept(&kept), outputs)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the operator can end its lowest tick, of which all input is in.
+    fn is_ready(&mut self) -> Result<bool, Error> {
+        self.cx.tick = Tick(self.open);
+        self.cx.clock_micros = self.shared.info(self.open).clock_micros;
+        let (logic, cx) = (&mut self.logic, &self.cx);
+        catch_unwind(AssertUnwindSafe(|| logic.is_ready(cx)))
+            .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))
     }
 
     fn batch(&mut self, input: usize, rows: Box<dyn Rows>) -> Result<(), Error> {
@@ -243,11 +258,7 @@ impl Runner {
     }
 
     /// All senders have ended the tick.
-    fn end_tick(
-        &mut self,
-        cap: &InputCapability<u64>,
-        outputs: &mut [Output],
-    ) -> Result<(), Error> {
+    fn end_tick(&mut self, right: &Right<'_>, outputs: &mut [Output]) -> Result<(), Error> {
         let tick = self.open;
         let pending = self.ticks.remove(&tick).unwrap_or_default();
         let info = self.shared.info(tick);
@@ -267,7 +278,7 @@ impl Runner {
             .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
         // What was heard of the source itself counts beside what its partitions promise.
         self.cx.summary = self.cx.summary.map(|summary| summary.merge(pending.summary));
-        self.send(cap, outputs);
+        self.send(right, outputs);
         let end = TickEnd {
             summary: match self.cx.summary {
                 Some(summary) => summary,
@@ -281,7 +292,7 @@ impl Runner {
             // Only what leads up to `event_time` passes on what the source read.
             readings: pending.readings.filter(|_| self.cx.summary.is_none()),
         };
-        self.send_end(cap, outputs, &end);
+        self.send_end(right, outputs, &end);
         if info.commit {
             self.begin_capture(tick)?;
         }
@@ -382,29 +393,31 @@ impl Runner {
     fn take_early(&mut self, outputs: &mut [Output]) -> Result<(), Error> {
         let Some(pending) = self.ticks.get_mut(&self.open) else { return Ok(()) };
         let early = std::mem::take(&mut pending.early);
-        let capabilities = std::mem::take(&mut pending.capabilities);
+        let kept = std::mem::take(&mut pending.capabilities);
         for (input, rows) in early {
             self.batch(input, rows)?;
-            for parcel in std::mem::take(&mut self.cx.outbox) {
-                if let Some(cap) = capabilities.get(parcel.port) {
-                    give(&mut outputs[parcel.port], cap, parcel.target, Body::Rows(parcel.rows));
-                }
-            }
+            self.send(&Right::Kept(&kept), outputs);
+        }
+        // The tick's end may have come already, where the tick before had to wait.
+        if let Some(pending) = self.ticks.get_mut(&self.open)
+            && pending.ends == self.senders
+        {
+            pending.capabilities = kept;
         }
         Ok(())
     }
 
-    fn send(&mut self, cap: &InputCapability<u64>, outputs: &mut [Output]) {
+    fn send(&mut self, right: &Right<'_>, outputs: &mut [Output]) {
         for parcel in self.cx.outbox.drain(..) {
-            give(&mut outputs[parcel.port], cap, parcel.target, Body::Rows(parcel.rows));
+            right.give(outputs, parcel.port, parcel.target, Body::Rows(parcel.rows));
         }
     }
 
-    fn send_end(&self, cap: &InputCapability<u64>, outputs: &mut [Output], end: &TickEnd) {
-        for (port, output) in outputs.iter_mut().enumerate() {
+    fn send_end(&self, right: &Right<'_>, outputs: &mut [Output], end: &TickEnd) {
+        for port in 0..outputs.len() {
             let receivers = if self.exchanges[port] { self.shared.peers } else { 1 };
             for target in 0..receivers {
-                give(output, cap, target, Body::End(end.clone()));
+                right.give(outputs, port, target, Body::End(end.clone()));
             }
         }
     }

@@ -1,8 +1,11 @@
 //! The flow as users build it: typed streams over an untyped plan.
 
+mod as_of;
 mod compat;
 mod connect;
 mod erased;
+mod join;
+mod join_window;
 mod keyed;
 mod keyed_broadcast;
 mod keyed_count;
@@ -12,6 +15,7 @@ mod keyed_over;
 mod keyed_process;
 mod keyed_state;
 mod keyed_two;
+mod lookup;
 mod plan;
 mod stream;
 mod stream_split;
@@ -21,15 +25,19 @@ use std::panic::Location;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use as_of::{AsOf, AsOfJoin};
 pub(crate) use compat::{Signature, Types};
 pub use compat::{StateCheck, Verdict};
 pub(crate) use erased::{AnyReader, AnySource};
+pub use join::{IntervalJoin, Join, Joined};
+pub use join_window::WindowJoin;
 pub use keyed::{Keyed, RunningStream, Undeclared};
 pub use keyed_broadcast::{BroadcastResults, WithBroadcast};
 pub use keyed_count::CountWindowed;
 pub use keyed_global::GlobalWindowed;
 pub use keyed_over::Overed;
 pub use keyed_state::StateStream;
+pub use lookup::LookupJoin;
 #[cfg(feature = "testing")]
 pub(crate) use plan::Factory;
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Rewrite};

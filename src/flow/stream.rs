@@ -500,6 +500,17 @@ impl<O, T, M> WithLate<O, T, M> {
     }
 }
 
+impl<O: Data, T, M: 'static> WithLate<O, T, M> {
+    /// Each result as any number of others; the late port stays.
+    #[track_caller]
+    pub(crate) fn flat_map_results<U: Data, I: IntoIterator<Item = U> + 'static>(
+        self,
+        f: impl Fn(O) -> I + Send + Sync + 'static,
+    ) -> WithLate<U, T, M> {
+        WithLate { results: self.results.flat_map(f), late: self.late }
+    }
+}
+
 impl<O, T, M> Deref for WithLate<O, T, M> {
     type Target = Stream<O, M>;
     fn deref(&self) -> &Stream<O, M> {

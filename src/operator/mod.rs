@@ -3,11 +3,17 @@
 //! An operator's [`Logic`] is handed whole batches of the lowest open tick, then the end of the
 //! tick. What it decides stands in its [`Cx`]; the engine acts on it.
 
+pub(crate) mod as_of;
 pub(crate) mod broadcast;
 pub(crate) mod element;
 pub(crate) mod event_time;
+pub(crate) mod interval;
+pub(crate) mod interval_join;
+mod join_results;
+mod join_rows;
 pub(crate) mod key_by;
 pub(crate) mod lift;
+pub(crate) mod lookup;
 pub(crate) mod partition_map;
 pub(crate) mod per_tick;
 pub(crate) mod process;
@@ -182,10 +188,25 @@ impl Cx {
     }
 }
 
+/// Has an operator looked at again, from any thread.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
 /// The work of one operator on one worker.
 pub(crate) trait Logic {
+    /// How the operator can have itself looked at again.
+    fn attach(&mut self, wake: Wake) {
+        let _ = wake;
+    }
+
     /// Takes a batch of the lowest open tick in.
     fn batch(&mut self, input: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error>;
+
+    /// All input of the tick is in: whether the tick can end. If not, it is asked again when
+    /// the operator has woken itself. Of `cx`, tick and clock are set.
+    fn is_ready(&mut self, cx: &Cx) -> Result<bool, Error> {
+        let _ = cx;
+        Ok(true)
+    }
 
     /// All input of the tick is in, and `cx.now` is set.
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {

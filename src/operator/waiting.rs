@@ -15,7 +15,7 @@ use crate::time::{EventTime, Watermark};
 pub(crate) struct Place {
     pub(crate) time: EventTime,
     pub(crate) order: EventOrder,
-    sequence: u64,
+    pub(crate) sequence: u64,
     pub(crate) hash: u64,
 }
 

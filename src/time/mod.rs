@@ -75,6 +75,12 @@ impl EventTime {
     pub const fn as_micros(self) -> i64 {
         self.0
     }
+
+    /// Appends bytes whose order is the order of times.
+    pub(crate) fn sort_bytes(self, bytes: &mut Vec<u8>) {
+        // The sign bit is flipped, for negative times come first.
+        bytes.extend_from_slice(&(self.0 as u64 ^ (1 << 63)).to_be_bytes());
+    }
 }
 
 impl Add<Span> for EventTime {

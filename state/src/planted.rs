@@ -39,6 +39,12 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("dropped-rows-move-promise", "partitions"),
     ("skewed-event-moves-promise", "skew"),
     ("lead-limit-deadlock", "alignment"),
+    ("outer-row-twice", "joins_law"),
+    ("interval-off-by-one", "joins_law"),
+    ("outer-row-left-time", "joins_law"),
+    ("join-evicts-early", "joins_law"),
+    ("false-null-same-tick", "joins_law"),
+    ("as-of-takes-later", "joins_law"),
 ];
 
 /// Whether this bug is planted in this run.

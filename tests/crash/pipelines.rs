@@ -35,6 +35,8 @@ pub enum Kind {
     Counts,
     /// Waiting events have a sequence number that tells equals apart.
     Process,
+    /// As they have, so has every row of a join.
+    Rows,
 }
 
 #[allow(dead_code, reason = "not every test compares state")]
@@ -55,7 +57,7 @@ impl Kind {
                 let before = entries.get(&name).map_or(0, |bytes| count(bytes));
                 entries.insert(name, (before + count(value)).to_le_bytes().to_vec());
             }
-            Kind::Process if key[0] == 1 => {
+            Kind::Process | Kind::Rows if key[0] > 0 || matches!(self, Kind::Rows) => {
                 let end = name.len() - 8;
                 name.drain(end - 8..end);
                 entries.insert(name, value.to_vec());
@@ -196,6 +198,41 @@ fn hopping(ground: &Ground) -> Flow {
     flow
 }
 
+/// Events of even seconds on the left, the others on the right.
+fn sides(ground: &Ground, flow: &Flow) -> [Stream<Event, Timed>; 2] {
+    let (left, right) = ground.events(flow).split(|e| e.at.as_micros() / 1_000_000 % 2 == 0);
+    [left, right]
+}
+
+type Times = (u8, Option<EventTime>, Option<EventTime>);
+
+fn interval_join(ground: &Ground) -> Flow {
+    let flow = Flow::new("interval join");
+    let [left, right] = sides(ground, &flow);
+    let joined = left
+        .key_by(|e| &e.key)
+        .join(&right.key_by(|e| &e.key))
+        .interval("joined", seconds(-4), seconds(9))
+        .full(|key, l, r| -> Times { (*key, l.map(|l| l.at), r.map(|r| r.at)) });
+    joined.late().sink("late", ground.lines("late"));
+    joined.sink("out", ground.lines("joined"));
+    flow
+}
+
+fn as_of_join(ground: &Ground) -> Flow {
+    let flow = Flow::new("as-of join");
+    let [left, right] = sides(ground, &flow);
+    let joined = left
+        .key_by(|e| &e.key)
+        .join(&right.key_by(|e| &e.key))
+        .as_of("joined")
+        .within(seconds(12))
+        .left(|key, l, r| -> Times { (*key, Some(l.at), r.map(|r| r.at)) });
+    joined.late().sink("late", ground.lines("late"));
+    joined.sink("out", ground.lines("joined"));
+    flow
+}
+
 #[allow(dead_code, reason = "not every test has time for it")]
 pub const HOPPING: Pipeline = Pipeline {
     name: "hopping",
@@ -240,5 +277,17 @@ pub const PIPELINES: &[Pipeline] = &[
         flow: chained,
         finish: false,
         operators: &[("small", Kind::Counts), ("large", Kind::Counts)],
+    },
+    Pipeline {
+        name: "interval join",
+        flow: interval_join,
+        finish: false,
+        operators: &[("joined", Kind::Rows)],
+    },
+    Pipeline {
+        name: "as-of join",
+        flow: as_of_join,
+        finish: false,
+        operators: &[("joined", Kind::Process)],
     },
 ];

@@ -2,9 +2,11 @@
 //! possible. They see all events at once, know nothing of ticks, workers or crashes, and so are
 //! what an engine of class Input must agree with.
 
+mod joins;
 mod keyed;
 mod windows;
 
+pub use joins::{JoinKind, JoinedRow, as_of_join, interval_join, window_join};
 pub use keyed::{KeyModel, Occasion, accepted, count_windows, dedup, over, process, triggered};
 pub use windows::{Outcome, Windows, windows};
 
