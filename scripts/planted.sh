@@ -16,7 +16,7 @@ catch() {
     esac > /dev/null 2>&1
 }
 
-list=$(sed -n 's/^    ("\([a-z-]*\)", "\([a-z_:]*\)"),$/\1 \2/p' state/src/planted.rs)
+list=$(sed -n 's/^    ("\([a-z0-9-]*\)", "\([a-z_:]*\)"),$/\1 \2/p' state/src/planted.rs)
 for catcher in $(cut -d' ' -f2 <<< "$list" | sort -u); do
     if ! catch "$catcher"; then
         echo "planted: $catcher fails without a planted bug" >&2

@@ -32,6 +32,14 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("over-excludes-peers", "keyed_law"),
     ("broadcast-lost-on-restore", "keyed_broadcast"),
     ("clock-timer-lost-on-restore", "keyed_clock"),
+    ("inclusive-watermark", "windows_law"),
+    ("touching-sessions-merged", "windows_traps"),
+    ("hopping-below-zero", "windows_traps"),
+    ("late-judged-per-tick", "windows_law"),
+    ("late-bridge-merged", "windows_traps"),
+    ("pane-index-reset", "windows_traps"),
+    ("calendar-day-24h", "windows_traps"),
+    ("window-cleanup-early", "windows_law"),
 ];
 
 /// Whether this bug is planted in this run.
