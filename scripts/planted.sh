@@ -16,9 +16,9 @@ catch() {
     esac > /dev/null 2>&1
 }
 
-list=$(sed -n 's/^    ("\([a-z-]*\)", "\([a-z_:]*\)"),$/\1 \2/p' state/src/planted.rs)
+list=$(sed -n 's/^    ("\([a-z0-9-]*\)", "\([a-z_:]*\)"),$/\1 \2/p' state/src/planted.rs)
 # An entry that is formatted otherwise, or one that is planted nowhere, must not drop out silently.
-planted=$(grep -rhoE 'planted\("[a-z-]+"\)' src state/src | sed 's/.*"\(.*\)".*/\1/' | sort -u)
+planted=$(grep -rhoE 'planted\("[a-z0-9-]+"\)' src state/src | sed 's/.*"\(.*\)".*/\1/' | sort -u)
 if ! diff <(cut -d' ' -f1 <<< "$list" | sort) - <<< "$planted"; then
     echo "planted: the list in state/src/planted.rs is not what is planted" >&2
     exit 1

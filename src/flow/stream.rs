@@ -56,7 +56,8 @@ mod sealed {
 }
 
 /// A stream of rows of type `T`; `M` says what is known of their time: [`Raw`], [`Timed`] or
-/// [`Untimed`]; or that they are [`Updates`]. Handles are cheap to clone, and a stream may be used more than once.
+/// [`Untimed`]; or that they are [`Updates`]. Handles are cheap to clone, and a stream may be used
+/// more than once.
 pub struct Stream<T, M> {
     pub(crate) plan: SharedPlan,
     pub(crate) port: PortRef,

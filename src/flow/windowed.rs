@@ -113,8 +113,8 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows> Windowed<T, K, W> {
     /// let keyed = clicks.event_time(|c| c.1, Disorder::at_most(seconds(5))).key_by(|c| &c.0);
     /// let windows = keyed.window("live", Tumbling::of(minutes(1))).lateness(minutes(10));
     /// let panes = windows.emit(Emit::OnChange).aggregate(Count).drop_late("enough is enough");
-    /// panes.filter(|pane| pane.value > 1).sink("live", Stdout::json());
-    /// panes.key_by(|pane| &pane.key).latest("newest").sink("newest", Stdout::json());
+    /// panes.filter(|pane| pane.value > 1).sink("board", Stdout::json());
+    /// panes.key_by(|pane| &pane.key).latest("newest").sink("table", Stdout::json());
     /// # flow.plan()?;
     /// # Ok::<(), highwater::Error>(())
     /// ```

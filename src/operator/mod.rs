@@ -26,6 +26,7 @@ mod waiting;
 pub(crate) mod window;
 pub(crate) mod window_latest;
 pub(crate) mod window_panes;
+mod window_results;
 mod window_sliding;
 mod window_tables;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use highwater_state::planted::planted;
 use highwater_state::{Changes, Table};
 
-use super::window::{Results, late_element};
+use super::window::late_element;
+use super::window_results::Results;
 use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use highwater_state::planted::planted;
 use highwater_state::{Changes, Table, hash_key};
 
+use super::window_results::Results;
 use super::window_sliding::{Merged, Sliding};
 use super::window_tables::{
     Fragment, OPEN_WINDOWS, Opened, Slice, Slices, stored_windows, window_prefix,
@@ -15,10 +16,10 @@ use super::window_tables::{
 use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed, user_error};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
-use crate::event::{Batch, Data, LateReason, Origin, ResultOrder, Rows};
-use crate::keyed::{Backing, KeyOf, encode_key};
+use crate::event::{Batch, Data, Rows};
+use crate::keyed::{Backing, KeyOf};
 use crate::time::{EventTime, Span, Tick, Watermark};
-use crate::window::{BadWindow, FixedWindows, Window, WindowResult};
+use crate::window::{BadWindow, FixedWindows, Window};
 
 pub(crate) struct WindowAggregate<T, K: KeyOf<T>, W, A: Aggregate<T>> {
     key_of: Arc<K>,
@@ -86,10 +87,8 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
 
     /// Takes in a batch in which nothing can be late; returns how many rows fell into no window.
     fn take_in(&mut self, batch: &Batch<T>, tick: Tick) -> Result<u64, Error> {
-        let mut guard = RowGuard::new(&batch.origin);
         let (mut next, mut filtered, mut all) = (0, 0, Vec::new());
         while let Some(&first) = batch.times.get(next) {
-            guard.index = next;
             let Some((shared, index)) = self.table_for(first) else {
                 self.assign(batch, next, |window| all.push(window))?;
                 filtered += u64::from(all.is_empty());
@@ -139,6 +138,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
     }
 
     fn assign(&self, batch: &Batch<T>, index: usize, f: impl FnMut(Window)) -> Result<(), Error> {
+        let _guard = guard(batch, index);
         let bad = |e: BadWindow| user_error(e.into(), &batch.origin, index);
         self.windows.assign(batch.times[index], f).map_err(bad)
     }
@@ -157,10 +157,8 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         cx: &mut Cx,
     ) -> Result<(), Error> {
         let mut late = LateRows::new();
-        let mut guard = RowGuard::new(&batch.origin);
         let (mut open, lateness) = (Vec::new(), self.lateness);
         for index in 0..batch.len() {
-            guard.index = index;
             let bounds = judged_by(judge.bounds(index), cx.before);
             let mut missed = None;
             open.clear();
@@ -175,6 +173,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
             let time = batch.times[index];
             match missed {
                 Some((window, bound)) if open.is_empty() => {
+                    let _guard = guard(batch, index);
                     let row = batch.rows[index].clone();
                     late.push(row, time, Some(window), bound, &batch.origin, index);
                     continue;
@@ -201,7 +200,6 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
                 }
             }
         }
-        drop(guard);
         late.send(1, cx);
         Ok(())
     }
@@ -320,6 +318,12 @@ fn judged_by(bounds: [Bound; 2], tick_before: Watermark) -> [Bound; 2] {
     }
 }
 
+fn guard<T>(batch: &Batch<T>, index: usize) -> RowGuard<'_> {
+    let mut guard = RowGuard::new(&batch.origin);
+    guard.index = index;
+    guard
+}
+
 /// Adds rows of a batch to one table.
 #[inline]
 fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
@@ -332,7 +336,7 @@ fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
 ) {
     let serial = slice.serial(tick);
     let table = &mut slice.table;
-    let mut guard = RowGuard::new(&batch.origin);
+    let mut guard = guard(batch, rows.start);
     for index in rows {
         guard.index = index;
         let (row, time) = (&batch.rows[index], batch.times[index]);
@@ -342,48 +346,6 @@ fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
             let fragment = table.update(batch.hashes[index], key, begin);
             aggregate.add(&mut fragment.state, row, &stamp);
         });
-    }
-}
-
-/// Results of one window: all have its last time.
-pub(super) struct Results<K, V> {
-    window: Window,
-    rows: Vec<WindowResult<K, V>>,
-    orders: Vec<ResultOrder>,
-    ordered_by: Option<u32>,
-}
-
-impl<K: crate::keyed::Key, V: Data> Results<K, V> {
-    pub(super) fn new(window: Window, ordered_by: Option<u32>) -> Self {
-        Results { window, rows: Vec::new(), orders: Vec::new(), ordered_by }
-    }
-
-    pub(super) fn push(&mut self, key: K, value: V) -> Result<(), Error> {
-        if self.ordered_by.is_some() {
-            let (key, start) = (encode_key(&key)?, self.window.start);
-            self.orders.push(ResultOrder { key, start, sequence: 0 });
-        }
-        self.rows.push(WindowResult { key, window: self.window, value });
-        Ok(())
-    }
-
-    /// None of them can be late downstream: the window was open until this tick, and what is
-    /// said downstream stays behind by the lateness.
-    pub(super) fn send(self, lateness: Span, cx: &mut Cx) {
-        let origin = match self.ordered_by {
-            Some(operator_rank) => Origin::Results { operator_rank, orders: self.orders },
-            None => Origin::Unordered,
-        };
-        let batch = Batch {
-            times: vec![self.window.last_time(); self.rows.len()],
-            rows: self.rows,
-            hashes: Vec::new(),
-            origin,
-            stragglers: Vec::new(),
-            floor: cx.before.behind(lateness),
-            behind: LateReason::Returned,
-        };
-        cx.send(0, batch);
     }
 }
 

@@ -282,7 +282,9 @@ mod tests {
     proptest! {
         /// Windows lie side by side: each holds its time, and begins where the last one ended.
         #[test]
-        fn windows_lie_side_by_side(t in any::<i64>(), near in -70_000i64..70_000, zone in 0usize..5) {
+        fn windows_lie_side_by_side(
+            t in any::<i64>(), near in -70_000i64..70_000, zone in 0usize..5,
+        ) {
             let zones = ["UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "Asia/Gaza"];
             for time in [t, near * 86_400_000_000 / 3] {
                 let time = EventTime::from_micros(time);

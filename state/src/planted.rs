@@ -45,6 +45,14 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("join-evicts-early", "joins_law"),
     ("false-null-same-tick", "joins_law"),
     ("as-of-takes-later", "joins_law"),
+    ("inclusive-watermark", "windows_law"),
+    ("touching-sessions-merged", "windows_traps"),
+    ("hopping-below-zero", "windows_traps"),
+    ("late-judged-per-tick", "windows_law"),
+    ("late-bridge-merged", "windows_traps"),
+    ("pane-index-reset", "windows_traps"),
+    ("calendar-day-24h", "windows_traps"),
+    ("window-cleanup-early", "windows_law"),
 ];
 
 /// Whether this bug is planted in this run.

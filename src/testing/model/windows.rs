@@ -109,31 +109,34 @@ fn fixed<K: Ord + Clone, T: Clone>(
 
 /// All windows that contain a time: every one that could is looked at.
 fn containing<T>(kind: &Windows<'_, T>, time: EventTime) -> Vec<Window> {
-    let at = |micros: i64, length: Span| {
-        let start = EventTime::from_micros(micros);
-        Window { start, end: start + length }
-    };
-    let near = |size: Span, slide: Span| {
-        let (reach, slide) = (size.as_micros().abs() / slide.as_micros() + 2, slide.as_micros());
-        let middle = time.as_micros() / slide;
+    let wide = |span: &Span| i128::from(span.as_micros());
+    let t = i128::from(time.as_micros());
+    let starts = |size: i128, slide: i128| {
+        let (middle, reach) = (t / slide, size / slide + 2);
         (middle - reach..=middle + reach).map(move |k| k * slide)
     };
-    let candidates: Vec<Window> = match kind {
+    let candidates: Vec<(i128, i128)> = match kind {
         Windows::Hopping { size, slide, offset } => {
-            let starts = near(*size, *slide);
-            starts.map(|start| at(start + offset.as_micros(), *size)).collect()
+            let starts = starts(wide(size), wide(slide)).map(|start| start + wide(offset));
+            starts.map(|start| (start, start + wide(size))).collect()
         }
-        Windows::Cumulate { step, size } => near(*size, *size)
-            .flat_map(|start| {
-                let lengths = 1..=size.as_micros() / step.as_micros();
-                lengths.map(move |n| at(start, Span::from_micros(n * step.as_micros())))
-            })
-            .collect(),
-        Windows::Fixed(assign) => assign(time),
+        Windows::Cumulate { step, size } => {
+            let (step, size) = (wide(step), wide(size));
+            let lengths = |start| (1..=size / step).map(move |n| (start, start + n * step));
+            starts(size, size).flat_map(lengths).collect()
+        }
+        Windows::Fixed(assign) => return assign(time),
         Windows::Session(_) => Vec::new(),
     };
-    let inside = |window: &Window| window.start <= time && time < window.end;
-    candidates.into_iter().filter(inside).collect()
+    // What lies beyond time is cut off.
+    let at = |t: i128| {
+        EventTime::from_micros(t.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
+    };
+    let inside = candidates.into_iter().filter(|(start, end)| *start <= t && t < *end);
+    let mut all: Vec<Window> =
+        inside.map(|(start, end)| Window { start: at(start), end: at(end) }).collect();
+    all.dedup();
+    all
 }
 
 /// A session under construction: its key, its window, and its events.
