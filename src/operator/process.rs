@@ -256,10 +256,12 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
     fn expire_passed(&mut self, watermark: Watermark) -> Result<(), Error> {
         let Some(ttl) = self.ttl else { return Ok(()) };
         let mut keys = self.expiries.pop(watermark);
-        // A key that was forgotten and read again meanwhile is listed more than once.
-        keys.sort_by_key(|(hash, _)| *hash);
-        keys.dedup_by(|a, b| a == b);
-        self.read_back(keys.clone())?;
+        if !self.table.is_complete() {
+            // A key that was forgotten and read again meanwhile is listed more than once.
+            keys.sort_by_key(|(hash, _)| *hash);
+            keys.dedup_by(|a, b| a == b);
+            self.read_back(keys.clone())?;
+        }
         for (hash, key) in keys {
             let Some(key_state) = self.table.get(hash, &key) else { continue };
             match key_state.head.touched.map(|touched| ttl.end(touched)) {
