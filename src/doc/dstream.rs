@@ -75,7 +75,7 @@
 //! # let (sink, out) = highwater::sink::channel();
 //! all.sink("squares", sink);
 //! # flow.run(Settings::in_memory().workers(2))?;
-//! assert_eq!(out.sum::<u64>(), (0..20).map(|n| n * n).sum());
+//! assert_eq!(out.sum::<u64>(), (0..20u64).map(|n| n * n).sum::<u64>());
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!

@@ -52,28 +52,31 @@ impl fmt::Display for Ttl {
 /// Which keys to look at when: an entry is made when a key gets state, and made anew at the
 /// state's real end if it was used meanwhile. So using state costs nothing here.
 pub(crate) struct Expiries<K> {
-    due: BTreeMap<EventTime, Vec<(u64, K)>>,
+    /// By time, then in the order in which they were listed.
+    due: BTreeMap<(EventTime, u64), (u64, K)>,
+    listed: u64,
 }
 
 impl<K> Default for Expiries<K> {
     fn default() -> Self {
-        Expiries { due: BTreeMap::new() }
+        Expiries { due: BTreeMap::new(), listed: 0 }
     }
 }
 
 impl<K> Expiries<K> {
     pub(crate) fn push(&mut self, end: EventTime, hash: u64, key: K) {
-        self.due.entry(end).or_default().push((hash, key));
+        self.listed += 1;
+        self.due.insert((end, self.listed), (hash, key));
     }
 
     /// The keys whose time the watermark has reached.
     pub(crate) fn pop(&mut self, watermark: Watermark) -> Vec<(u64, K)> {
         let mut keys = Vec::new();
         while let Some(entry) = self.due.first_entry() {
-            if !is_over(*entry.key(), watermark) {
+            if !is_over(entry.key().0, watermark) {
                 break;
             }
-            keys.append(&mut entry.remove());
+            keys.push(entry.remove());
         }
         keys
     }

@@ -126,7 +126,9 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
             self.shared.restore(&backing)?;
         }
         backing.scan(&[WAITING], |key, row| self.waiting.restore(&key[1..], row))?;
+        let mut stored = false;
         backing.scan(&[STATE], |key, value| {
+            stored = true;
             let (_, head, _) = split(value)?;
             let end = self.ttl.zip(head.touched).map(|(ttl, touched)| ttl.end(touched));
             if head.timers.is_empty() && head.clock_timers.is_empty() && end.is_none() {
@@ -146,7 +148,12 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
                 self.expiries.push(end, hash, key);
             }
             Ok(())
-        })
+        })?;
+        if !stored {
+            // So no key needs to be looked for in the store, until some have been forgotten.
+            self.table.completed();
+        }
+        Ok(())
     }
 
     /// Calls the rules for one key.
@@ -249,10 +256,12 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
     fn expire_passed(&mut self, watermark: Watermark) -> Result<(), Error> {
         let Some(ttl) = self.ttl else { return Ok(()) };
         let mut keys = self.expiries.pop(watermark);
-        // A key that was forgotten and read again meanwhile is listed more than once.
-        keys.sort_by_key(|(hash, _)| *hash);
-        keys.dedup_by(|a, b| a == b);
-        self.read_back(keys.clone())?;
+        if !self.table.is_complete() {
+            // A key that was forgotten and read again meanwhile is listed more than once.
+            keys.sort_by_key(|(hash, _)| *hash);
+            keys.dedup_by(|a, b| a == b);
+            self.read_back(keys.clone())?;
+        }
         for (hash, key) in keys {
             let Some(key_state) = self.table.get(hash, &key) else { continue };
             match key_state.head.touched.map(|touched| ttl.end(touched)) {
