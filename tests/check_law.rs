@@ -158,6 +158,31 @@ const INPUT: &[(&str, fn(&Rows))] = &[
     ("process with timers", |rows| {
         end(rows.key_by(|e| &e.key).process("w", Silence).unbounded());
     }),
+    ("dedup", |rows| {
+        end(rows.key_by(|e| &e.key).dedup("w", micros(8)));
+    }),
+    ("count windows", |rows| {
+        let windows = rows.key_by(|e| &e.key).count_window("w", 4).every(2).with_incomplete();
+        end(windows.aggregate(Collect).unbounded());
+    }),
+    ("the span before each event", |rows| {
+        end(rows.key_by(|e| &e.key).over("w", micros(9)).aggregate(Collect));
+    }),
+    ("a trigger by events", |rows| {
+        let trigger = GlobalTrigger::every_events(3).accumulating().and_at_the_end();
+        end(rows.key_by(|e| &e.key).global("w", trigger).aggregate(Collect).unbounded());
+    }),
+    ("a trigger by time", |rows| {
+        let trigger = GlobalTrigger::every(micros(8));
+        end(rows.key_by(|e| &e.key).global("w", trigger).aggregate(Collect).unbounded());
+    }),
+    ("update state", |rows| {
+        let keyed = rows.key_by(|e| &e.key);
+        let lists = keyed.update_state("w", |_, state: &mut Option<Vec<u32>>, e: Sample| {
+            state.get_or_insert_default().push(e.number);
+        });
+        end(lists.unbounded());
+    }),
     ("process with ttl", |rows| {
         let kept = Ttl::from_write(micros(8));
         end(rows.key_by(|e| &e.key).process("w", Silence).ttl(kept));

@@ -48,6 +48,7 @@ impl Assembly {
         self.begun = Some(Begun { tick, missing, changes, sealed: None, held_back });
     }
 
+    #[cfg(feature = "testing")]
     pub(super) fn is_begun(&self) -> bool {
         self.begun.is_some()
     }

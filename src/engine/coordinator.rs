@@ -335,6 +335,7 @@ impl Coordinator {
     }
 
     /// No tick is open, and no commit waits for anything.
+    #[cfg(feature = "testing")]
     pub(super) fn is_quiet(&self) -> bool {
         self.open.is_empty() && (!self.assembly.is_begun() || self.poison.is_set())
     }

@@ -1,5 +1,6 @@
 //! Sources and sinks whose row type is forgotten.
 
+#[cfg(feature = "testing")]
 use std::any::Any;
 use std::sync::Arc;
 
@@ -66,6 +67,7 @@ pub(crate) trait AnySource: Send + Sync {
     /// The size of a row, without what it points to.
     fn row_bytes(&self) -> usize;
     /// The source itself, for test drivers.
+    #[cfg(feature = "testing")]
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -102,6 +104,7 @@ impl<S: Source> AnySource for S {
         size_of::<S::Item>()
     }
 
+    #[cfg(feature = "testing")]
     fn as_any(&self) -> &dyn Any {
         self
     }

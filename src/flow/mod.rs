@@ -209,6 +209,14 @@ impl Flow {
         engine::spawn(self.into_plan()?, settings)
     }
 
+    /// The weakest class from the sources to the operator or sink with this id.
+    #[cfg(feature = "testing")]
+    pub(crate) fn class_of(&self, id: &str) -> Class {
+        let plan = self.plan.lock();
+        let node = plan.nodes.iter().position(|n| &*n.id == id);
+        node.map_or(Class::Input, |node| plan.class_at(node))
+    }
+
     /// The plan, checked. Streams of this flow that are still around can add nothing any more.
     pub(crate) fn into_plan(self) -> Result<Plan, Error> {
         let mut plan = self.plan.lock();

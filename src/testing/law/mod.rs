@@ -147,7 +147,8 @@ impl LawInput {
 ///         .sink("out", Stdout::json());
 ///     flow
 /// }
-/// let events = vec![vec![(0, 3), (1, 9), (0, 25)], vec![(1, 4), (0, 8), (0, 31)]];
+/// let events: Vec<Vec<(u8, i64)>> =
+///     vec![vec![(0, 3), (1, 9), (0, 25)], vec![(1, 4), (0, 8), (0, 31)]];
 /// type Out = WindowResult<u8, Option<(u8, i64)>>;
 /// let input = LawInput::new().partitions("events", events).compare::<Out>("out").runs(20);
 /// let report = check_law(flow, input)?;

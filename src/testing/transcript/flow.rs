@@ -6,6 +6,7 @@ use super::stamp::stamped;
 use super::value::{Input, Row, Unit, Value};
 use crate::event::Late;
 use crate::flow::{Flow, Stream, Timed, Untimed, Updates};
+use crate::operator::Class;
 use crate::sink::Stdout;
 use crate::testing::Pushed;
 use crate::time::{Disorder, EventTime};
@@ -29,6 +30,8 @@ type Panes = Stream<Pane<String, Value>, Updates>;
 pub(super) struct Built {
     pub(super) flow: Flow,
     pub(super) late: Vec<String>,
+    /// Of the results.
+    pub(super) class: Class,
 }
 
 /// The sink of results.
@@ -149,5 +152,6 @@ pub(super) fn build(header: &Header) -> Result<Built, String> {
         (None, None, None) => return Err("the flow has no end".to_owned()),
     }
     flow.plan().map_err(|e| e.to_string())?;
-    Ok(Built { flow, late: building.late })
+    let class = flow.class_of(OUT);
+    Ok(Built { flow, late: building.late, class })
 }

@@ -44,13 +44,17 @@ pub(super) struct SourceText {
     pub(super) idle_after: Option<SpanText>,
     /// Rows below this value are dropped before event time is assigned.
     pub(super) drop_below: Option<i64>,
+    /// So many more partitions may be found while the flow runs.
+    #[serde(default)]
+    pub(super) later: usize,
 }
 
 impl SourceText {
     /// One partition, whose watermark is moved by hand.
     pub(super) fn standard() -> Self {
         let watermark = Strategy::Manual;
-        SourceText { partitions: 1, watermark, idle_after: None, drop_below: None }
+        let (idle_after, drop_below) = (None, None);
+        SourceText { partitions: 1, watermark, idle_after, drop_below, later: 0 }
     }
 }
 

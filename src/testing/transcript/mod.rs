@@ -16,6 +16,8 @@ use std::fmt;
 
 use format::{Step, Text};
 
+use crate::operator::Class;
+
 /// A transcript that was read and whose flow builds.
 ///
 /// ```
@@ -135,6 +137,10 @@ impl Transcript {
         let expects_error = matches!(steps.first(), Some((_, Step::ExpectError(_))));
         match flow::build(header) {
             Err(error) if !expects_error => return Err(self.malformed(*header_line, error)),
+            Ok(built) if header.vary && built.class != Class::Input => {
+                let message = format!("a flow of class {} cannot vary", built.class);
+                return Err(self.malformed(*header_line, message));
+            }
             _ => {}
         }
         if header.workers == 0 || header.workers > 16 {
@@ -171,11 +177,14 @@ impl Transcript {
         };
         for (side, partition) in places {
             let source = self.text.header.source(side).ok_or("the flow has no right side")?;
-            if partition >= source.partitions {
+            let partitions = source.partitions + source.later;
+            if partition >= partitions {
                 return Err(format!(
-                    "there is no partition {partition}: there are {}, from 0 on",
-                    source.partitions
+                    "there is no partition {partition}: there are {partitions}, from 0 on"
                 ));
+            }
+            if self.text.header.vary && source.later > 0 {
+                return Err("partitions that are found later cannot vary".to_owned());
             }
             if matches!(step, Step::Watermark(_)) && !source.watermark.is_manual() {
                 return Err(
