@@ -11,6 +11,7 @@ use timely::scheduling::SyncActivator;
 
 use super::align::{Alignment, Wanted};
 use super::assembly::{Assembly, CommitLane};
+pub(super) use super::parts::Parts;
 use super::pressure::Pressure;
 use super::shared::{
     Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
@@ -80,21 +81,6 @@ struct OpenTick {
     polls_missing: usize,
     reports: Vec<PollReport>,
     seals: Vec<WorkerSeal>,
-}
-
-/// What a coordinator is made of.
-pub(super) struct Parts {
-    pub(super) plan: Arc<Plan>,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) settings: Settings,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) lane: Box<dyn CommitLane>,
-    pub(super) poison: Poison,
-    pub(super) controls: Vec<Sender<Control>>,
-    pub(super) sources: Vec<SourceState>,
-    pub(super) record: TickRecord,
-    /// The record was found, not made.
-    pub(super) resumed: bool,
 }
 
 impl Coordinator {
