@@ -1,11 +1,13 @@
-//! What the rules cost: hopping windows beside tumbling ones, sessions, and the watermark of ten
-//! thousand partitions.
+//! What the rules cost: hopping windows beside tumbling ones, sessions, deduplication, and the
+//! watermark of ten thousand partitions.
 //!
 //! What is compared runs in turn, in one process, on one worker; medians of pairs are printed,
 //! because the machine's speed drifts. Controls are bare loops that do the same job.
 //!
-//! `cargo bench --bench semantics [-- EVENTS [hopping|sessions|partitions]]`
+//! `cargo bench --bench semantics [-- EVENTS [hopping|sessions|dedup|partitions]]`
 
+#[path = "semantics/dedup.rs"]
+mod dedup;
 #[path = "semantics/hopping.rs"]
 mod hopping;
 #[path = "semantics/partitions.rs"]
@@ -19,7 +21,7 @@ use highwater::{EventTime, Settings};
 
 const ROUNDS: usize = 5;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
 struct Event {
     key: u64,
     time: EventTime,
@@ -65,7 +67,7 @@ fn settings() -> Settings {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let events = arguments.iter().filter_map(|a| a.parse().ok()).next().unwrap_or(10_000_000);
-    let known = ["hopping", "sessions", "partitions"];
+    let known = ["hopping", "sessions", "dedup", "partitions"];
     let chosen = |name: &str| {
         let named = |a: &String| known.contains(&a.as_str());
         !arguments.iter().any(named) || arguments.iter().any(|a| a == name)
@@ -77,6 +79,9 @@ fn main() {
     }
     if chosen("sessions") {
         sessions::bench(events);
+    }
+    if chosen("dedup") {
+        dedup::bench(events);
     }
     if chosen("partitions") {
         partitions::bench();

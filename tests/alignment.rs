@@ -220,6 +220,35 @@ fn a_silent_partition_holds_nobody_up() {
     assert_eq!(driver.metrics().operator("in").unwrap().counters.events_in, 61);
 }
 
+/// More partitions than a tick reads: half of those it reads are chosen for holding time back,
+/// and half in turn, so that none is forgotten.
+#[test]
+fn hundreds_of_partitions_are_all_read_whoever_holds_time_back() {
+    const MANY: usize = 300;
+    let flow = Flow::new("many");
+    // Rows of the first hundred never get a time: they hold time back to their end.
+    flow.source("in", Pushed::<Event>::partitions(MANY))
+        .filter(|e| e.0 != 0)
+        .event_time(|e| EventTime::from_micros(e.1), disorder(0, Some(1_000)))
+        .sink("out", Stdout::<Event>::json());
+    let mut driver = TestDriver::with_tick_limit(flow, 128).unwrap();
+    for partition in 0..MANY {
+        for at in 0..10 {
+            push(&mut driver, "in", partition, (u8::from(partition >= 100), at));
+        }
+    }
+    let mut ticks = 0;
+    while driver.metrics().operator("in").unwrap().counters.events_in < 10 * MANY as u64 {
+        driver.tick().unwrap();
+        ticks += 1;
+        assert!(ticks < 100, "some are forgotten");
+    }
+    let out: Vec<Event> = driver.outputs("out").unwrap();
+    assert_eq!(out.len(), 2_000);
+    // 3,000 events in ticks of 128, of which some were not filled at the ends of partitions.
+    assert!(ticks >= 24, "{ticks} ticks");
+}
+
 #[test]
 fn a_partition_that_waits_does_not_become_idle() {
     let flow = Flow::new("waits");

@@ -1,6 +1,5 @@
 //! Keyed streams with windows.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
@@ -346,7 +345,7 @@ where
             aggregate: aggregate.clone(),
             backing: cx.backing.clone(),
             table: Table::new(Vec::new()),
-            due: BTreeMap::new(),
+            due: Default::default(),
             ordered_by: cx.ordered_by,
             types: PhantomData,
         };

@@ -5,6 +5,7 @@
 
 pub(crate) mod as_of;
 pub(crate) mod broadcast;
+pub(crate) mod due;
 pub(crate) mod element;
 pub(crate) mod event_time;
 pub(crate) mod interval;

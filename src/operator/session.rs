@@ -1,21 +1,21 @@
 //! Sessions: per key, a small sorted list of windows that merge when they overlap.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use highwater_state::planted::planted;
 use highwater_state::{Changes, Table};
 
+use super::due::{Due, Entry};
 use super::window::late_element;
-use super::window_results::Results;
+use super::window_results::send_results;
 use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
 use crate::event::{Batch, Data, LateReason, Rows};
 use crate::keyed::{Backing, KeyOf};
 use crate::time::{EventTime, Span, Watermark};
-use crate::window::{Gap, SessionSet, Window};
+use crate::window::{Gap, SessionSet, Window, WindowResult};
 
 pub(crate) struct SessionAggregate<T, K: KeyOf<T>, G, A: Aggregate<T>> {
     pub(crate) key_of: Arc<K>,
@@ -28,13 +28,16 @@ pub(crate) struct SessionAggregate<T, K: KeyOf<T>, G, A: Aggregate<T>> {
     pub(crate) table: Table<K::Key, SessionSet<A::State>>,
     /// When to look at which key: an entry is made when a session begins, and made anew at the
     /// session's real end if it has grown by then. So an event that extends a session costs none.
-    pub(crate) due: BTreeMap<EventTime, Vec<(u64, K::Key)>>,
+    pub(crate) due: Due<K::Key>,
     pub(crate) ordered_by: Option<u32>,
     pub(crate) types: PhantomData<fn(T)>,
 }
 
-/// Sessions that have just closed, by window.
-type Closed<K, S> = BTreeMap<Window, Vec<(K, S)>>;
+/// Sessions that have just closed.
+type Closed<K, S> = Vec<(Window, K, S)>;
+
+/// Results per batch.
+const BATCH_ROWS: usize = 4096;
 
 impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> SessionAggregate<T, K, G, A> {
     pub(crate) fn restore(
@@ -46,7 +49,8 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> SessionAggregate<T, K, G,
         let sessions: SessionSet<A::State> = highwater_state::decode(value)?;
         let hash = highwater_state::hash_key(&key);
         for window in sessions.windows() {
-            self.due.entry(window.end).or_default().push((hash, key.clone()));
+            let entry = Entry { time: window.end, hash, key: key.clone() };
+            self.due.push(entry, window.end - window.start);
         }
         self.table.load(key, sessions);
         Ok(())
@@ -85,36 +89,49 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> SessionAggregate<T, K, G,
                 |into, from| aggregate.merge(into, from),
             );
             if sessions.len() > before {
-                due.entry(window.end).or_default().push((hash, key.clone()));
+                let entry = Entry { time: window.end, hash, key: key.clone() };
+                due.push(entry, window.end - time);
             }
         });
     }
 
-    /// Closes what is due of one key, and asks to look again where a session has grown.
-    fn close(&mut self, hash: u64, key: &K::Key, closed: &mut Closed<K::Key, A::State>, cx: &Cx) {
-        let Some(sessions) = self.table.get(hash, key) else { return };
+    /// Closes what is over of one key, and asks to look again at each session that has grown
+    /// since it, or a part of it, was to end at one of `times`.
+    fn close(&mut self, entries: &[Entry<K::Key>], closed: &mut Closed<K::Key, A::State>, cx: &Cx) {
+        let Some(Entry { hash, key, .. }) = entries.first() else { return };
+        let Some(sessions) = self.table.get(*hash, key) else { return };
         let lateness = if planted("window-cleanup-early") { Span::ZERO } else { self.lateness };
+        for window in sessions.windows() {
+            let over = window.is_over_by(cx.now, lateness);
+            let here = |e: &Entry<_>| window.start < e.time && e.time <= window.end;
+            if !over && entries.iter().any(here) {
+                let entry = Entry { time: window.end, hash: *hash, key: key.clone() };
+                self.due.push(entry, window.end - window.start);
+            }
+        }
         if !sessions.windows().any(|window| window.is_over_by(cx.now, lateness)) {
             return;
         }
-        let Some(sessions) = self.table.get_mut(hash, key) else { return };
+        let Some(sessions) = self.table.get_mut(*hash, key) else { return };
         sessions.close(cx.now, lateness, |window, state| {
-            closed.entry(window).or_default().push((key.clone(), state));
+            closed.push((window, key.clone(), state));
         });
         if sessions.is_empty() {
-            self.table.remove(hash, key);
+            self.table.remove(*hash, key);
         }
     }
 
-    fn look_again(&mut self, hash: u64, key: K::Key) {
-        if let Some(sessions) = self.table.get(hash, &key) {
-            for window in sessions.windows() {
-                let at_end = self.due.entry(window.end).or_default();
-                if !at_end.iter().any(|(h, k)| *h == hash && *k == key) {
-                    at_end.push((hash, key.clone()));
-                }
+    /// Sessions of many keys end at many times: results go in order of end, many to a batch.
+    fn send(&self, closed: Closed<K::Key, A::State>, cx: &mut Cx) -> Result<(), Error> {
+        let mut rows = Vec::with_capacity(closed.len().min(BATCH_ROWS));
+        let mut closed = closed.into_iter().peekable();
+        while let Some((window, key, state)) = closed.next() {
+            rows.push(WindowResult { key, window, value: self.aggregate.finish(state) });
+            if rows.len() == BATCH_ROWS || closed.peek().is_none() {
+                send_results(std::mem::take(&mut rows), self.ordered_by, self.lateness, cx)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -149,32 +166,25 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> Logic for SessionAggregat
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
         cx.behind = self.lateness;
-        let mut closed = BTreeMap::new();
-        while let Some(entry) = self.due.first_entry() {
-            let probe = Window { start: EventTime::MIN, end: *entry.key() };
-            if !probe.is_over_by(cx.now, self.lateness) {
-                break;
-            }
-            let keys = entry.remove();
-            let Self { backing, table, .. } = self;
-            backing.read_back_keys(table, keys.clone(), highwater_state::decode)?;
-            for (hash, key) in keys {
-                self.close(hash, &key, &mut closed, cx);
-                self.look_again(hash, key);
-            }
+        let (now, lateness) = (cx.now, self.lateness);
+        let is_over = |end| Window { start: EventTime::MIN, end }.is_over_by(now, lateness);
+        let mut due = self.due.take(is_over);
+        // Entries of one key stand together, and keys as they lie in memory.
+        due.sort_unstable_by_key(|entry| entry.hash);
+        let Self { backing, table, .. } = self;
+        if !table.is_complete() {
+            let keys = due.iter().map(|entry| (entry.hash, entry.key.clone())).collect();
+            backing.read_back_keys(table, keys, highwater_state::decode)?;
         }
-        // Sessions of many keys end at many times: fire in order of end, a batch per window.
-        let mut by_end: Vec<_> = closed.into_iter().collect();
-        by_end.sort_by_key(|(window, _)| (window.end, window.start));
-        for (window, sessions) in by_end {
-            let mut results = Results::new(window, self.ordered_by);
-            for (key, state) in sessions {
-                results.push(key, self.aggregate.finish(state))?;
-            }
-            cx.largest = cx.largest.max(Some(window.last_time()));
-            results.send(self.lateness, cx);
+        let mut closed = Vec::new();
+        // Keys of equal hash may stand among each other; then some are looked at twice.
+        for entries in due.chunk_by(|a, b| a.hash == b.hash && a.key == b.key) {
+            self.close(entries, &mut closed, cx);
         }
-        Ok(())
+        closed.sort_by_key(|(window, _, _)| (window.end, window.start));
+        let last = closed.last().map(|(window, _, _)| window.last_time());
+        cx.largest = cx.largest.max(last);
+        self.send(closed, cx)
     }
 
     fn begin_capture(&mut self) {

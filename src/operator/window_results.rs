@@ -4,7 +4,7 @@ use super::Cx;
 use crate::error::Error;
 use crate::event::{Batch, Data, LateReason, Origin, ResultOrder};
 use crate::keyed::{Key, encode_key};
-use crate::time::Span;
+use crate::time::{EventTime, Span};
 use crate::window::{Window, WindowResult};
 
 /// Results of one window: all have its last time.
@@ -29,22 +29,56 @@ impl<K: Key, V: Data> Results<K, V> {
         Ok(())
     }
 
-    /// None of them can be late downstream: the window was open until this tick, and what is
-    /// said downstream stays behind by the lateness.
     pub(super) fn send(self, lateness: Span, cx: &mut Cx) {
         let origin = match self.ordered_by {
             Some(operator_rank) => Origin::Results { operator_rank, orders: self.orders },
             None => Origin::Unordered,
         };
-        let batch = Batch {
-            times: vec![self.window.last_time(); self.rows.len()],
-            rows: self.rows,
-            hashes: Vec::new(),
-            origin,
-            stragglers: Vec::new(),
-            floor: cx.before.behind(lateness),
-            behind: LateReason::Returned,
-        };
-        cx.send(0, batch);
+        let times = vec![self.window.last_time(); self.rows.len()];
+        send_batch(self.rows, times, origin, lateness, cx);
     }
+}
+
+/// Sends results of any windows, each at its window's last time.
+pub(super) fn send_results<K: Key, V: Data>(
+    rows: Vec<WindowResult<K, V>>,
+    ordered_by: Option<u32>,
+    lateness: Span,
+    cx: &mut Cx,
+) -> Result<(), Error> {
+    let order = |row: &WindowResult<K, V>| -> Result<ResultOrder, Error> {
+        let key = encode_key(&row.key)?;
+        Ok(ResultOrder { key, start: row.window.start, sequence: 0 })
+    };
+    let origin = match ordered_by {
+        Some(operator_rank) => Origin::Results {
+            operator_rank,
+            orders: rows.iter().map(order).collect::<Result<_, _>>()?,
+        },
+        None => Origin::Unordered,
+    };
+    let times = rows.iter().map(|row| row.window.last_time()).collect();
+    send_batch(rows, times, origin, lateness, cx);
+    Ok(())
+}
+
+/// None of the rows can be late downstream: their windows were open until this tick, and what is
+/// said downstream stays behind by the lateness.
+fn send_batch<R: Data>(
+    rows: Vec<R>,
+    times: Vec<EventTime>,
+    origin: Origin,
+    lateness: Span,
+    cx: &mut Cx,
+) {
+    let batch = Batch {
+        rows,
+        times,
+        hashes: Vec::new(),
+        origin,
+        stragglers: Vec::new(),
+        floor: cx.before.behind(lateness),
+        behind: LateReason::Returned,
+    };
+    cx.send(0, batch);
 }

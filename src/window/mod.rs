@@ -3,6 +3,7 @@
 mod calendar;
 mod cumulate;
 mod custom;
+mod few;
 mod fixed;
 mod global;
 mod pane;

@@ -7,6 +7,7 @@ use highwater_state::planted::planted;
 use serde::{Deserialize, Serialize};
 
 use super::Window;
+use super::few::Few;
 use crate::time::{EventTime, Span, Watermark};
 
 /// A window per burst of events: each event opens `[t, t + gap)`, and windows of one key that
@@ -103,12 +104,12 @@ impl<T, F: Fn(&T) -> Span + 'static> Gap<T> for SessionBy<F> {
 /// The open sessions of one key: disjoint, sorted by start.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SessionSet<A> {
-    sessions: Vec<(Window, A)>,
+    sessions: Few<(Window, A)>,
 }
 
 impl<A> Default for SessionSet<A> {
     fn default() -> Self {
-        SessionSet { sessions: Vec::new() }
+        SessionSet { sessions: Few::Many(Vec::new()) }
     }
 }
 
@@ -130,16 +131,17 @@ impl<A> SessionSet<A> {
                 || (planted("touching-sessions-merged") && overlaps_or_touches(*w, new))
                 || (new.start == EventTime::MAX && w.end == new.end)
         };
-        let first = self.sessions.partition_point(|(w, _)| w.start < new.start && !joins(w));
-        let count = self.sessions[first..].iter().take_while(|(w, _)| joins(w)).count();
+        let open = self.sessions.as_slice();
+        let first = open.partition_point(|(w, _)| w.start < new.start && !joins(w));
+        let count = open[first..].iter().take_while(|(w, _)| joins(w)).count();
         if count == 0 {
             let mut state = init();
             add(&mut state);
             self.sessions.insert(first, (new, state));
             return new;
         }
-        let joined: Vec<(Window, A)> = self.sessions.drain(first + 1..first + count).collect();
-        let (window, state) = &mut self.sessions[first];
+        let joined = self.sessions.take(first + 1..first + count);
+        let (window, state) = &mut self.sessions.as_mut_slice()[first];
         window.start = window.start.min(new.start);
         window.end = window.end.max(new.end);
         add(state);
@@ -158,8 +160,8 @@ impl<A> SessionSet<A> {
         mut visit: impl FnMut(Window, A),
     ) {
         let over = |(w, _): &&(Window, A)| w.is_over_by(watermark, lateness);
-        let closed = self.sessions.iter().take_while(over).count();
-        for (window, state) in self.sessions.drain(..closed) {
+        let closed = self.sessions.as_slice().iter().take_while(over).count();
+        for (window, state) in self.sessions.take(0..closed) {
             visit(window, state);
         }
     }
@@ -167,19 +169,19 @@ impl<A> SessionSet<A> {
     /// Whether an event at `time` would join a session that is open.
     pub(crate) fn holds(&self, time: EventTime, gap: Span) -> bool {
         let new = Window { start: time, end: time + gap };
-        self.sessions.iter().any(|(w, _)| w.start < new.end && new.start < w.end)
+        self.sessions.as_slice().iter().any(|(w, _)| w.start < new.end && new.start < w.end)
     }
 
     pub(crate) fn windows(&self) -> impl Iterator<Item = Window> {
-        self.sessions.iter().map(|(window, _)| *window)
+        self.sessions.as_slice().iter().map(|(window, _)| *window)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.sessions.len()
+        self.sessions.as_slice().len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.sessions.as_slice().is_empty()
     }
 }
 
@@ -206,7 +208,7 @@ mod tests {
             times.sort_unstable();
             (w.start.as_micros(), w.end.as_micros(), times)
         };
-        set.sessions.iter().map(one).collect()
+        set.sessions.as_slice().iter().map(one).collect()
     }
 
     #[test]
