@@ -1,6 +1,6 @@
 //! Partitions that are silent, return, are discovered late, are taken away, or whose rows are all
-//! filtered: the watermark against an obvious model, the reasons of late events, and that nothing is lost,
-//! repeated or silent where idleness strikes.
+//! filtered: the watermark against an obvious model, the reasons of late events, and that nothing
+//! is lost, repeated or silent where idleness strikes.
 
 use std::collections::BTreeMap;
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use highwater_state::Changes;
 use highwater_state::planted::planted;
-use highwater_state::{Changes, Store};
 use timely::scheduling::SyncActivator;
 
 use super::align::{Alignment, Wanted};
 use super::assembly::{Assembly, CommitLane};
+pub(super) use super::parts::Parts;
 use super::pressure::Pressure;
 use super::shared::{
     Control, Event, OperatorSeal, Poison, PollReport, ReadOrder, TickInfo, TickOpen, WorkerSeal,
@@ -39,7 +40,6 @@ enum Phase {
 
 pub(super) struct Coordinator {
     pub(super) plan: Arc<Plan>,
-    /// Only asked how long its log's tail is.
     settings: Settings,
     clock: Arc<dyn Clock>,
     lane: Box<dyn CommitLane>,
@@ -80,21 +80,6 @@ struct OpenTick {
     polls_missing: usize,
     reports: Vec<PollReport>,
     seals: Vec<WorkerSeal>,
-}
-
-/// What a coordinator is made of.
-pub(super) struct Parts {
-    pub(super) plan: Arc<Plan>,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) settings: Settings,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) lane: Box<dyn CommitLane>,
-    pub(super) poison: Poison,
-    pub(super) controls: Vec<Sender<Control>>,
-    pub(super) sources: Vec<SourceState>,
-    pub(super) record: TickRecord,
-    /// The record was found, not made.
-    pub(super) resumed: bool,
 }
 
 impl Coordinator {

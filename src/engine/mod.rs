@@ -15,6 +15,7 @@ pub(crate) mod lookup;
 #[cfg(feature = "testing")]
 pub(crate) mod manual;
 mod parcel;
+mod parts;
 mod pending;
 mod pressure;
 mod runner;
