@@ -34,7 +34,7 @@ pub use join::{IntervalJoin, Join, Joined};
 pub use join_window::WindowJoin;
 pub use keyed::{Keyed, RunningStream, Undeclared};
 pub use keyed_broadcast::{BroadcastResults, WithBroadcast};
-pub use keyed_count::CountWindowed;
+pub use keyed_count::{CountResults, CountWindowed};
 pub use keyed_global::GlobalWindowed;
 pub use keyed_over::Overed;
 pub use keyed_state::StateStream;
