@@ -6,7 +6,6 @@ use super::keyed::{Keyed, Undeclared};
 use super::keyed_count::{CountResults, TOLD_AT_END};
 use super::keyed_process::in_order;
 use super::stream::{Spec, Timed};
-use super::stream::{Spec, Timed};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
 use crate::keyed::{GlobalTrigger, KeyOf, Plain, Triggered};
