@@ -231,7 +231,7 @@ const JOINS: &[(&str, fn(&Side, &Side))] = &[
     ("interval, full", |left, right| {
         let join = left.join(right).interval("w", micros(-2), micros(4));
         let join = join.on(|l: &Sample, r: &Sample| l.number % 3 != r.number % 3);
-        end_join(join.full(|key, l, r| NUMBERS(key, l, r)));
+        end_join(join.full(NUMBERS));
     }),
     ("interval, anti", |left, right| {
         end_join(left.join(right).interval("w", micros(0), micros(3)).anti());

@@ -12,6 +12,9 @@ use crate::testing::Pushed;
 use crate::time::{Disorder, EventTime, Skew};
 use crate::window::Pane;
 
+/// A left and a right stream.
+type Both = (Stream<Row, Timed>, Stream<Row, Timed>);
+
 /// A flow under construction.
 pub(super) struct Building {
     pub(super) unit: Unit,
@@ -78,7 +81,7 @@ impl Building {
     }
 
     /// The rows of both sources, where nothing stands behind them yet.
-    pub(super) fn both(&mut self) -> Result<(Stream<Row, Timed>, Stream<Row, Timed>), String> {
+    pub(super) fn both(&mut self) -> Result<Both, String> {
         match self.sources.as_slice() {
             [left, right] => {
                 let both = (left.clone(), right.clone());

@@ -136,7 +136,7 @@ impl WindowJoinText {
             JoinText::Inner => join.inner(|l, r| pair(Some(l), Some(r))),
             JoinText::Left => join.left(|l, r| pair(Some(l), r)),
             JoinText::Right => join.right(|l, r| pair(l, Some(r))),
-            JoinText::Full => join.full(|l, r| pair(l, r)),
+            JoinText::Full => join.full(pair),
             JoinText::Semi | JoinText::Anti => {
                 return Err("a window join is inner, left, right or full".to_owned());
             }
