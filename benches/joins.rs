@@ -41,11 +41,10 @@ fn side(flow: &Flow, id: &str, seed: u64, events: u64) -> Side {
     source.event_time(|e| e.time, Disorder::at_most(BOUND)).key_by(key)
 }
 
-fn measure(
-    name: &str,
-    events: u64,
-    join: fn(Join<Event, Event, ByKey, ByKey>) -> Stream<u8, Timed>,
-) {
+/// Two keyed sources, to be joined.
+type Both = Join<Event, Event, ByKey, ByKey>;
+
+fn measure(name: &str, events: u64, join: fn(Both) -> Stream<u8, Timed>) {
     let mut rates = Vec::new();
     let mut results = 0;
     for _ in 0..ROUNDS {

@@ -31,10 +31,10 @@ pub use engine::lookup::Lookup;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Data, EventOrder, Late, LateReason, Partition, Skewed, Stored};
 pub use flow::{
-    AsOf, AsOfJoin, BroadcastResults, CountWindowed, Facts, Flow, GlobalWindowed, IntervalJoin,
-    Join, Joined, Keyed, LookupJoin, Overed, Raw, RunningStream, SourceStream, StateCheck,
-    StateStream, Stream, Timed, TimedStream, Undeclared, Untimed, Updates, Verdict, WindowJoin,
-    WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
+    AsOf, AsOfJoin, BroadcastResults, CountResults, CountWindowed, Facts, Flow, GlobalWindowed,
+    IntervalJoin, Join, Joined, Keyed, LookupJoin, Overed, Raw, RunningStream, SourceStream,
+    StateCheck, StateStream, Stream, Timed, TimedStream, Undeclared, Untimed, Updates, Verdict,
+    WindowJoin, WindowKind, Windowed, WindowedPanes, WithBroadcast, WithLate,
 };
 pub use handle::Handle;
 pub use keyed::{

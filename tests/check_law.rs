@@ -212,6 +212,69 @@ fn law_of_every_operator_of_class_input() {
     assert!(!full() || total >= 1_800);
 }
 
+type Side = highwater::Keyed<Sample, highwater::Lent<u32, fn(&Sample) -> &u32>, Timed>;
+
+const NUMBERS: fn(&u32, Option<&Sample>, Option<&Sample>) -> (u32, Option<u32>, Option<u32>) =
+    |key, left, right| (*key, left.map(|e| e.number), right.map(|e| e.number));
+
+/// Results and late events of a join.
+fn end_join<O: highwater::Data + std::fmt::Debug>(joined: Joined<O, Sample, Sample>) {
+    joined.late().map(|late| format!("{:?}", late.row)).sink("late", Stdout::json());
+    joined.map(|row| format!("{row:?}")).sink("out", Stdout::json());
+}
+
+const JOINS: &[(&str, fn(&Side, &Side))] = &[
+    ("interval, inner", |left, right| {
+        let join = left.join(right).interval("w", micros(-3), micros(5));
+        end_join(join.inner(|key, l, r| NUMBERS(key, Some(l), Some(r))));
+    }),
+    ("interval, full", |left, right| {
+        let join = left.join(right).interval("w", micros(-2), micros(4));
+        let join = join.on(|l: &Sample, r: &Sample| l.number % 3 != r.number % 3);
+        end_join(join.full(NUMBERS));
+    }),
+    ("interval, anti", |left, right| {
+        end_join(left.join(right).interval("w", micros(0), micros(3)).anti());
+    }),
+    ("window, full", |left, right| {
+        let join = left.join(right).window("w", Tumbling::of(micros(10)));
+        end_join(join.full(|l, r| (l.map(|e| e.number), r.map(|e| e.number))));
+    }),
+    ("as of", |left, right| {
+        let join = left.join(right).as_of("w").within(micros(20));
+        end_join(join.left(|key, l, r| NUMBERS(key, Some(l), r)));
+    }),
+];
+
+#[test]
+fn law_of_joins() {
+    let runs = if full() { 30 } else { 6 };
+    for (name, join) in JOINS {
+        for events in input(4, 9) {
+            let (left, right) = events.split_at(2);
+            let input = LawInput::new()
+                .partitions("left", left.to_vec())
+                .partitions("right", right.to_vec())
+                .compare::<String>("out")
+                .compare::<String>("late")
+                .runs(runs);
+            let build = || {
+                let flow = Flow::new(name);
+                let side = |id: &str| {
+                    let key: fn(&Sample) -> &u32 = |e| &e.key;
+                    flow.source(id, Pushed::<Sample>::partitions(2))
+                        .event_time(|e| e.time, Disorder::at_most(BOUND))
+                        .key_by(key)
+                };
+                join(&side("left"), &side("right"));
+                flow
+            };
+            let report = check_law(build, input).unwrap_or_else(|v| panic!("{name}: {v}"));
+            assert_eq!(report.compared(), 2, "{name} is not of class Input");
+        }
+    }
+}
+
 /// The last row of a running total, the final panes of windows that tell early: same in every
 /// run. The rest is consistent: nothing is lost or counted twice, whatever the class.
 #[test]

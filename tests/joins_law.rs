@@ -369,7 +369,7 @@ fn driven(
         check_balance(&driver.metrics());
     }
     // Which side ends first matters as little as everything else.
-    let order = if dice[0] % 2 == 0 { ["left", "right"] } else { ["right", "left"] };
+    let order = if dice[0].is_multiple_of(2) { ["left", "right"] } else { ["right", "left"] };
     order.iter().for_each(|source| driver.finish::<Event>(source).unwrap());
     let metrics = driver.metrics();
     check_balance(&metrics);

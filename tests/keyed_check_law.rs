@@ -29,7 +29,7 @@ fn end<O: Data + Debug>(results: WithLate<O, Sample>) {
     results.map(|row| format!("{row:?}")).sink("out", Stdout::json());
 }
 
-fn flow(name: &str, operator: fn(&Rows)) -> Flow {
+fn flow(name: &str, operator: Operator) -> Flow {
     let flow = Flow::new(name);
     let rows = flow
         .source("events", Pushed::<Sample>::partitions(3))
@@ -84,7 +84,10 @@ impl Process2<u32, Sample, Sample> for Wait {
     }
 }
 
-const INPUT: &[(&str, fn(&Rows))] = &[
+/// What a flow does with its rows.
+type Operator = fn(&Rows);
+
+const INPUT: &[(&str, Operator)] = &[
     ("dedup", |rows| end(rows.key_by(|e| &e.key).dedup("k", micros(8)))),
     ("count windows", |rows| {
         end(rows.key_by(|e| &e.key).count_window("k", 3).aggregate(Collect).unbounded());

@@ -304,8 +304,9 @@ fn live(case: Case, input: &Input, ticks: usize, workers: usize, no_memory: bool
             assert_eq!(pane.is_final, index + 1 == panes.len(), "{pane:?}");
         }
         last.extend(panes.last().cloned());
-        let values = panes.into_iter().map(|pane| pane.value);
-        let whole = if case.purging { values.flatten().collect() } else { values.last().unwrap() };
+        let mut values = panes.into_iter().map(|pane| pane.value);
+        let whole =
+            if case.purging { values.flatten().collect() } else { values.next_back().unwrap() };
         found.push((key, window, sorted(whole)));
     }
     let expected = results.into_iter().map(|(key, window, numbers)| (key, window, sorted(numbers)));

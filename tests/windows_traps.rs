@@ -300,9 +300,11 @@ fn a_custom_window_that_makes_no_sense_stops_the_flow_at_the_event() {
     }
 }
 
+type ByKey = Keyed<Event, highwater::Lent<u8, fn(&Event) -> &u8>, Timed>;
+
 #[test]
 fn parameters_that_make_no_sense_are_refused_by_name() {
-    let refused = |add: &dyn Fn(&Keyed<Event, highwater::Lent<u8, fn(&Event) -> &u8>, Timed>)| {
+    let refused = |add: &dyn Fn(&ByKey)| {
         let flow = Flow::new("refused");
         let timed = flow
             .source("in", Pushed::<Event>::partitions(1))

@@ -75,9 +75,11 @@ pub(super) fn bench(events: u64) {
             tumbling_in.push(take_in(events, keys, Tumbling::of(SIZE)));
             hopping_in.push(take_in(events, keys, Hopping::of(SIZE, SLIDE)));
             let (time, count) = everything(events, keys, Tumbling::of(SIZE));
-            (tumbling_all.push(time), results.0 = count);
+            tumbling_all.push(time);
+            results.0 = count;
             let (time, count) = everything(events, keys, Hopping::of(SIZE, SLIDE));
-            (hopping_all.push(time), results.1 = count);
+            hopping_all.push(time);
+            results.1 = count;
         }
         println!("  tumbling, excluding output       {}", rate(events, &tumbling_in));
         println!(

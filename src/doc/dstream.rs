@@ -13,7 +13,7 @@
 //! | [`reduce`](#numbers) | a window with [`Reduce`] |
 //! | [`countByValue`](#numbers) | the row as its own key, with [`Count`] |
 //! | [`reduceByKey`](#keys) | [`key_by`], a window and [`Reduce`]; or [`running`] |
-//! | [`join`, `cogroup`](#two-streams) | [`connect`] and a window |
+//! | [`join`, `cogroup`](#two-streams) | [`join`] with [`inner`], [`left`], .. or [`cogroup`] |
 //! | [`transform`](#batches) | [`per_tick`] |
 //! | [`updateStateByKey`](#state) | [`update_state`] |
 //! | [`mapWithState`](#state) | [`map_with_state`] |
@@ -33,7 +33,10 @@
 //! [`per_tick`]: crate::Stream::per_tick
 //! [`key_by`]: crate::Stream::key_by
 //! [`running`]: crate::Keyed::running
-//! [`connect`]: crate::Keyed::connect
+//! [`join`]: crate::Keyed::join
+//! [`inner`]: crate::WindowJoin::inner
+//! [`left`]: crate::WindowJoin::left
+//! [`cogroup`]: crate::Join::cogroup
 //! [`update_state`]: crate::Keyed::update_state
 //! [`map_with_state`]: crate::Keyed::map_with_state
 //! [`window`]: crate::Keyed::window
@@ -142,37 +145,46 @@
 //!
 //! # Two streams
 //!
-//! Two streams with keys of one type, connected, are one stream with rows of either kind. What a
-//! window holds of a key is its cogroup. Joins proper, by window or by the distance in time, are
-//! methods of [`Keyed`](crate::Keyed).
+//! Spark joins what happens to be in the same batch. Here rows meet if they share a window, or by
+//! their distance in time ([`Join::interval`](crate::Join::interval)).
 //!
 //! ```
 //! # use highwater::prelude::*;
 //! # let flow = Flow::new("cogroup");
 //! # let at = EventTime::from_seconds;
+//! # type Name = (u32, String, EventTime);
+//! # type Size = (u32, i64, EventTime);
 //! let names = flow
-//!     .source("names", Memory::of([(1, "one".to_owned(), at(3))]))
+//!     .source("names", Memory::of([(1, "one".to_owned(), at(3)), (2, "two".to_owned(), at(4))]))
 //!     .event_time(|n| n.2, Disorder::ascending())
-//!     .key_by(|n: &(u32, String, EventTime)| &n.0);
+//!     .key_by(|n: &Name| &n.0);
 //! let sizes = flow
 //!     .source("sizes", Memory::of([(1, 10, at(4)), (1, 11, at(5))]))
 //!     .event_time(|s| s.2, Disorder::ascending())
-//!     .key_by(|s: &(u32, i64, EventTime)| &s.0);
-//! let groups = names.connect(&sizes).window("groups", Tumbling::of(minutes(1)));
-//! let groups = groups.aggregate(Collect).drop_late("both come in order").map(|group| {
-//!     let (mut names, mut sizes) = (vec![], vec![]);
-//!     for row in group.value {
-//!         match row {
-//!             Either::Left(name) => names.push(name.1),
-//!             Either::Right(size) => sizes.push(size.1),
-//!         }
-//!     }
-//!     (group.key, names, sizes)
-//! });
+//!     .key_by(|s: &Size| &s.0);
+//! // leftOuterJoin
+//! let pairs = names
+//!     .join(&sizes)
+//!     .window("pairs", Tumbling::of(minutes(1)))
+//!     .left(|name: &Name, size: Option<&Size>| (name.1.clone(), size.map(|s| s.1)));
+//! // cogroup
+//! let groups = names.join(&sizes).cogroup(
+//!     "groups",
+//!     Tumbling::of(minutes(1)),
+//!     |names: &[Name], sizes: &[Size]| [(names.len(), sizes.len())],
+//! );
 //! # let (sink, out) = highwater::sink::channel();
-//! groups.sink("out", sink);
+//! pairs.drop_late("both come in order").map(|r| r.value).sink("pairs-out", sink);
+//! # let (sink, sides) = highwater::sink::channel();
+//! groups.drop_late("both come in order").map(|r| (r.key, r.value)).sink("groups-out", sink);
 //! # flow.run(Settings::in_memory())?;
-//! assert_eq!(out.collect::<Vec<_>>(), [(1, vec!["one".to_owned()], vec![10, 11])]);
+//! # let mut pairs: Vec<(String, Option<i64>)> = out.collect();
+//! # pairs.sort();
+//! let pair = |name: &str, size| (name.to_owned(), size);
+//! assert_eq!(pairs, [pair("one", Some(10)), pair("one", Some(11)), pair("two", None)]);
+//! # let mut groups: Vec<(u32, (usize, usize))> = sides.collect();
+//! # groups.sort();
+//! assert_eq!(groups, [(1, (1, 2)), (2, (1, 0))]);
 //! # Ok::<(), highwater::Error>(())
 //! ```
 //!

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use highwater_state::Changes;
 use highwater_state::planted::planted;
-use highwater_state::{Changes, Store};
 use timely::scheduling::SyncActivator;
 
 use super::align::{Alignment, Wanted};
@@ -40,7 +40,6 @@ enum Phase {
 
 pub(super) struct Coordinator {
     pub(super) plan: Arc<Plan>,
-    /// Only asked how long its log's tail is.
     settings: Settings,
     clock: Arc<dyn Clock>,
     lane: Box<dyn CommitLane>,

@@ -12,7 +12,7 @@ use crate::error::{BoxError, Error, ErrorKind, panic_message};
 use crate::event::Stored;
 use crate::keyed::Key;
 use crate::operator::Wake;
-use crate::operator::lookup::{Hashed, Outside};
+use crate::operator::lookup::{Hashed, Outside, Reply};
 
 /// An outside store that is asked for the values of keys. See
 /// [`Keyed::lookup`](crate::Keyed::lookup).
@@ -98,8 +98,6 @@ impl<Q> Drop for Client<Q> {
         }
     }
 }
-
-type Reply<K, V> = Result<Vec<(Hashed<K>, Option<V>)>, Error>;
 
 /// One worker's way to the store.
 pub(crate) struct Asker<K, Q: Lookup<K>> {

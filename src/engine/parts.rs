@@ -1,4 +1,4 @@
-//! What a coordinator is started with.
+//! What a coordinator is made of.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::tick::TickRecord;
 use crate::time::clock::Clock;
 
-/// What a coordinator is made of.
+/// What a live flow and a test driver hand to their coordinator.
 pub(super) struct Parts {
     pub(super) plan: Arc<Plan>,
     pub(super) store: Arc<dyn Store>,

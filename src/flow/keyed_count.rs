@@ -4,10 +4,15 @@ use std::panic::Location;
 
 use super::keyed::{Keyed, Undeclared};
 use super::keyed_process::in_order;
-use super::stream::{Spec, Timed, WithLate};
+use super::ports::WithLate;
+use super::stream::{Spec, Timed};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
 use crate::keyed::{CountResult, CountWindows, Counting, KeyOf, Plain};
+
+/// Results of so many events each, with the late port.
+pub type CountResults<T, K, A> =
+    WithLate<CountResult<<K as KeyOf<T>>::Key, <A as Aggregate<T>>::Output>, T>;
 
 /// A keyed stream in windows of so many events, waiting for an aggregate.
 #[must_use = "windows do nothing until they are aggregated"]
@@ -67,10 +72,7 @@ impl<T: Data, K: KeyOf<T>> CountWindowed<T, K> {
 
     /// Aggregates the rows of each window. What is kept of a key is at most one window, and the
     /// number of results so far.
-    pub fn aggregate<A: Aggregate<T>>(
-        self,
-        aggregate: A,
-    ) -> Undeclared<WithLate<CountResult<K::Key, A::Output>, T>>
+    pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> Undeclared<CountResults<T, K, A>>
     where
         T: Stored,
         A::State: Clone,

@@ -4,7 +4,8 @@ use std::panic::Location;
 
 use super::keyed::{Keyed, declare_ttl};
 use super::keyed_process::{in_order, on_arrival};
-use super::stream::{Spec, Timed, WithLate};
+use super::ports::WithLate;
+use super::stream::{Spec, Timed};
 use crate::event::{Data, Stored};
 use crate::keyed::{Dedup, KeyOf, Plain, Ttl};
 use crate::time::Span;

@@ -3,12 +3,12 @@
 use std::panic::Location;
 
 use super::keyed::{Keyed, Undeclared};
-use super::keyed_count::TOLD_AT_END;
+use super::keyed_count::{CountResults, TOLD_AT_END};
 use super::keyed_process::in_order;
-use super::stream::{Spec, Timed, WithLate};
+use super::stream::{Spec, Timed};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
-use crate::keyed::{CountResult, GlobalTrigger, KeyOf, Plain, Triggered};
+use crate::keyed::{GlobalTrigger, KeyOf, Plain, Triggered};
 
 /// A keyed stream in one window for all time, waiting for an aggregate.
 #[must_use = "a window does nothing until it is aggregated"]
@@ -53,10 +53,7 @@ impl<T: Data, K: KeyOf<T>> Keyed<T, K, Timed> {
 
 impl<T: Data, K: KeyOf<T>> GlobalWindowed<T, K> {
     /// Aggregates the rows of each key.
-    pub fn aggregate<A: Aggregate<T>>(
-        self,
-        aggregate: A,
-    ) -> Undeclared<WithLate<CountResult<K::Key, A::Output>, T>>
+    pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> Undeclared<CountResults<T, K, A>>
     where
         T: Stored,
         A::State: Clone,

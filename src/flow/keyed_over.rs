@@ -4,7 +4,8 @@ use std::panic::Location;
 
 use super::keyed::{Keyed, declare_ttl};
 use super::keyed_process::in_order;
-use super::stream::{Spec, Timed, WithLate};
+use super::ports::WithLate;
+use super::stream::{Spec, Timed};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
 use crate::keyed::{KeyOf, Over, Ttl};

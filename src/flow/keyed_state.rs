@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::keyed::{Keyed, Undeclared};
 use super::keyed_process::in_order;
-use super::stream::{Timed, WithLate};
+use super::ports::WithLate;
+use super::stream::Timed;
 use crate::event::{Data, Stored};
 use crate::keyed::{KeyOf, MapWithState, Plain, UpdateState};
 

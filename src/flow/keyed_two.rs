@@ -4,7 +4,8 @@ use std::panic::Location;
 
 use super::keyed::{Keyed, Undeclared};
 use super::keyed_process::{in_order, on_arrival};
-use super::stream::{Timed, WithLate};
+use super::ports::WithLate;
+use super::stream::Timed;
 use crate::event::Stored;
 use crate::keyed::{Either, KeyOf, Plain, Process2, TwoInputs};
 

@@ -17,6 +17,7 @@ mod keyed_state;
 mod keyed_two;
 mod lookup;
 mod plan;
+mod ports;
 mod stream;
 mod stream_split;
 mod windowed;
@@ -33,7 +34,7 @@ pub use join::{IntervalJoin, Join, Joined};
 pub use join_window::WindowJoin;
 pub use keyed::{Keyed, RunningStream, Undeclared};
 pub use keyed_broadcast::{BroadcastResults, WithBroadcast};
-pub use keyed_count::CountWindowed;
+pub use keyed_count::{CountResults, CountWindowed};
 pub use keyed_global::GlobalWindowed;
 pub use keyed_over::Overed;
 pub use keyed_state::StateStream;
@@ -41,11 +42,10 @@ pub use lookup::LookupJoin;
 #[cfg(feature = "testing")]
 pub(crate) use plan::Factory;
 pub(crate) use plan::{Body, BuildCx, Node, OutPort, Plan, PortRef, Rewrite};
+pub use ports::{SourceStream, TimedStream, WithLate};
 #[cfg(feature = "testing")]
 pub(crate) use stream::Spec;
-pub use stream::{
-    Facts, Raw, SourceStream, Stream, Timed, TimedStream, Untimed, Updates, WithLate,
-};
+pub use stream::{Facts, Raw, Stream, Timed, Untimed, Updates};
 pub use windowed::{WindowKind, Windowed, WindowedPanes};
 
 use crate::engine;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -11,8 +10,9 @@ use super::Types;
 use super::erased::TypedSink;
 use super::keyed::Keyed;
 use super::plan::{Body, BuildCx, Factory, Node, OutPort, PortRef, Rewrite};
+use super::ports::TimedStream;
 use crate::error::BoxError;
-use crate::event::{Data, Late, Skewed};
+use crate::event::Data;
 use crate::keyed::{Computed, Key, KeyOf, Lent};
 use crate::operator::element::{FlatMap, Inspect, Map, Split, TryMap};
 use crate::operator::event_time::AssignTime;
@@ -21,7 +21,6 @@ use crate::operator::per_tick::{Gather, PerTick};
 use crate::operator::union::Union;
 use crate::operator::{Class, Logic};
 use crate::sink::Sink;
-use crate::source::DeadLetter;
 use crate::time::{Disorder, EventTime, Skew, Tick};
 
 /// A stream in the order of its partitions, without event time yet: only here can event time be
@@ -362,7 +361,7 @@ impl<T: Data> Stream<T, Raw> {
         });
         let node = self.add(None, spec, vec![self.port], Location::caller(), make);
         self.plan.lock().event_times.insert(node, lead);
-        TimedStream { rows: self.at(node, 0), skewed: self.at(node, 1) }
+        TimedStream::new(self.at(node, 0), self.at(node, 1))
     }
 
     /// These rows and others, as they come.
@@ -385,136 +384,5 @@ impl<T: Data> Stream<T, Untimed> {
     #[track_caller]
     pub fn union(&self, others: &[&Stream<T, Untimed>]) -> Stream<T, Untimed> {
         self.join_all(others)
-    }
-}
-
-/// A stream with event time, with its port of events whose time was too far ahead; see
-/// [`Disorder::at_most_ahead`].
-pub struct TimedStream<T> {
-    rows: Stream<T, Timed>,
-    skewed: Stream<Skewed<T>, Untimed>,
-}
-
-impl<T> Clone for TimedStream<T> {
-    fn clone(&self) -> Self {
-        TimedStream { rows: self.rows.clone(), skewed: self.skewed.clone() }
-    }
-}
-
-impl<T> TimedStream<T> {
-    /// The stream itself, where a [`Stream`] is asked for by value.
-    #[must_use]
-    pub fn stream(&self) -> Stream<T, Timed> {
-        self.rows.clone()
-    }
-
-    /// The events whose time was too far ahead. There are none without a cap, and none unless
-    /// its policy is [`Skew::DeadLetter`].
-    #[must_use]
-    pub fn skewed(&self) -> Stream<Skewed<T>, Untimed> {
-        self.skewed.clone()
-    }
-
-    /// Leaves skewed events unheard, for a reason that the plan prints. They still count as dead.
-    pub fn drop_skewed(&self, why: &str) -> Stream<T, Timed> {
-        drop_port(&self.skewed, why);
-        self.rows.clone()
-    }
-}
-
-impl<T> Deref for TimedStream<T> {
-    type Target = Stream<T, Timed>;
-    fn deref(&self) -> &Stream<T, Timed> {
-        &self.rows
-    }
-}
-
-impl<T> From<TimedStream<T>> for Stream<T, Timed> {
-    fn from(timed: TimedStream<T>) -> Self {
-        timed.rows
-    }
-}
-
-/// A source's stream, with its port of dead letters.
-pub struct SourceStream<T> {
-    rows: Stream<T, Raw>,
-    dead: Stream<DeadLetter, Untimed>,
-}
-
-impl<T> SourceStream<T> {
-    pub(crate) fn new(rows: Stream<T, Raw>, dead: Stream<DeadLetter, Untimed>) -> Self {
-        SourceStream { rows, dead }
-    }
-
-    /// Input that could not be decoded, if the source is told to send it here: see
-    /// [`Undecodable::DeadLetter`](crate::source::Undecodable::DeadLetter).
-    #[must_use]
-    pub fn dead_letters(&self) -> Stream<DeadLetter, Untimed> {
-        self.dead.clone()
-    }
-
-    /// Leaves dead letters unheard, for a reason that the plan prints.
-    #[must_use]
-    pub fn drop_dead_letters(&self, why: &str) -> Stream<T, Raw> {
-        drop_port(&self.dead, why);
-        self.rows.clone()
-    }
-}
-
-impl<T> Deref for SourceStream<T> {
-    type Target = Stream<T, Raw>;
-    fn deref(&self) -> &Stream<T, Raw> {
-        &self.rows
-    }
-}
-
-pub(super) fn drop_port<T, M>(stream: &Stream<T, M>, why: &str) {
-    let PortRef { node, port } = stream.port;
-    let mut plan = stream.plan.lock();
-    if let Some(out) = plan.nodes.get_mut(node).and_then(|n| n.outputs.get_mut(port)) {
-        out.dropped = Some(why.to_owned());
-    }
-}
-
-/// The results of an operator, with its late port. The flow does not build unless the late port
-/// is consumed or dropped for a reason.
-pub struct WithLate<O, T, M = Timed> {
-    results: Stream<O, M>,
-    late: Stream<Late<T>, Untimed>,
-}
-
-impl<O, T, M> WithLate<O, T, M> {
-    pub(crate) fn new(results: Stream<O, M>, late: Stream<Late<T>, Untimed>) -> Self {
-        WithLate { results, late }
-    }
-
-    /// The events that came too late.
-    #[must_use]
-    pub fn late(&self) -> Stream<Late<T>, Untimed> {
-        self.late.clone()
-    }
-
-    /// Leaves late events unheard, for a reason that the plan prints. They are still counted.
-    pub fn drop_late(&self, why: &str) -> Stream<O, M> {
-        drop_port(&self.late, why);
-        self.results.clone()
-    }
-}
-
-impl<O: Data, T, M: 'static> WithLate<O, T, M> {
-    /// Each result as any number of others; the late port stays.
-    #[track_caller]
-    pub(crate) fn flat_map_results<U: Data, I: IntoIterator<Item = U> + 'static>(
-        self,
-        f: impl Fn(O) -> I + Send + Sync + 'static,
-    ) -> WithLate<U, T, M> {
-        WithLate { results: self.results.flat_map(f), late: self.late }
-    }
-}
-
-impl<O, T, M> Deref for WithLate<O, T, M> {
-    type Target = Stream<O, M>;
-    fn deref(&self) -> &Stream<O, M> {
-        &self.results
     }
 }

@@ -8,7 +8,8 @@ use highwater_state::Table;
 
 use super::keyed::{Keyed, stateful, types};
 use super::plan::{BuildCx, Factory};
-use super::stream::{Spec, Stream, Timed, Updates, WithLate};
+use super::ports::WithLate;
+use super::stream::{Spec, Stream, Timed, Updates};
 use crate::aggregate::Aggregate;
 use crate::event::{Data, Stored};
 use crate::keyed::{Key, KeyOf};

@@ -168,8 +168,9 @@ impl<S, O> ProcessCx<'_, S, O> {
     /// With a [`Ttl`], this counts as a write.
     ///
     /// A list or a map is a state as any other, and is stored as a whole: the first commit after
-    /// a change writes all of it. A map of 10,000 numbers costs a commit 0.2 ms, one of a million
-    /// 30 ms; where a key's map grows so large, make the entry's name part of the key instead.
+    /// a change writes all of it. A map of 10,000 numbers costs a commit less than a millisecond,
+    /// one of a million some tens; where a key's map grows so large, make the entry's name part
+    /// of the key instead.
     pub fn state(&mut self) -> &mut Option<S> {
         if self.ttl.is_some() {
             self.key_state.head.touch(self.time);

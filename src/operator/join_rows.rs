@@ -129,7 +129,7 @@ impl<T: Stored> JoinRows<T> {
                     continue;
                 }
                 Seen::Matched if !kept.matched => {
-                    if !(planted("false-null-same-tick") && !kept.stored) {
+                    if !planted("false-null-same-tick") || kept.stored {
                         self.ledger.changes(kept)?;
                         kept.matched = true;
                     }

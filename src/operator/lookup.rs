@@ -26,8 +26,11 @@ pub(crate) trait Outside<K, V> {
     ///
     /// # Errors
     /// Where the store failed, or took too long.
-    fn answers(&mut self) -> Result<Vec<(Hashed<K>, Option<V>)>, Error>;
+    fn answers(&mut self) -> Reply<K, V>;
 }
+
+/// Keys with what the store holds of them.
+pub(crate) type Reply<K, V> = Result<Vec<(Hashed<K>, Option<V>)>, Error>;
 
 /// Rows are held until the tick has all its input. Then the store is asked for the keys that are
 /// not known, and the tick ends when it has answered: so what comes out belongs to the tick that

@@ -67,7 +67,10 @@ pub enum Replay {
 /// Tells the flow that a source has something to read, or that its partitions have changed.
 /// Cheap, and callable from any thread.
 #[derive(Clone)]
-pub struct Waker(Arc<dyn Fn(Option<&str>) + Send + Sync>);
+pub struct Waker(Arc<Wake>);
+
+/// Wakes for one partition, or for all.
+type Wake = dyn Fn(Option<&str>) + Send + Sync;
 
 impl Waker {
     pub(crate) fn new(wake: impl Fn(Option<&str>) + Send + Sync + 'static) -> Self {

@@ -3,11 +3,11 @@
 //!
 //! | question | tool |
 //! |---|---|
-//! | What does my flow do, tick by tick, and after a crash? | [`TestDriver`] with [`Pushed`] sources |
+//! | What does my flow do, tick by tick, and after a crash? | [`TestDriver`] with [`Pushed`] |
 //! | Does it matter how ticks, partitions and workers happen to fall? | [`check_law`] |
 //! | What input have I not thought of? | [`generate::Streams`], with proptest |
 //! | What should come out? | [`model`]: reference models, slow and plain |
-//! | What exactly does the engine do with this one case? | [`Transcript`], or `highwater transcript` |
+//! | What exactly does the engine do in this case? | [`Transcript`], `highwater transcript` |
 //! | Is old state still understood? | [`assert_restores`] |
 //! | What if the disk fails at its nth operation? | [`SimDisk`] |
 

@@ -47,7 +47,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("as-of-takes-later", "joins_law"),
     ("inclusive-watermark", "windows_law"),
     ("touching-sessions-merged", "windows_traps"),
-    ("hopping-below-zero", "windows_traps"),
+    ("hopping-below-zero", "windows_law"),
     ("late-judged-per-tick", "windows_law"),
     ("late-bridge-merged", "windows_traps"),
     ("pane-index-reset", "windows_traps"),

@@ -79,10 +79,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Done once, when nothing has moved.
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
 /// A base into which nothing moves: what is committed meanwhile lies in a segment of its own.
 struct Stuck {
     inner: RocksBase,
-    meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    meanwhile: Meanwhile,
 }
 
 impl Base for Stuck {

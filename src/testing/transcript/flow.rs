@@ -3,14 +3,17 @@
 use super::format::{Header, Side, SourceText, Strategy};
 use super::ops::pane_row;
 use super::stamp::stamped;
-use super::value::{Input, Row, Unit, Value};
+use super::value::{Input, Row, TimeText, Unit, Value};
 use crate::event::Late;
 use crate::flow::{Flow, Stream, Timed, Untimed, Updates};
 use crate::operator::Class;
 use crate::sink::Stdout;
 use crate::testing::Pushed;
-use crate::time::{Disorder, EventTime};
+use crate::time::{Disorder, EventTime, Skew};
 use crate::window::Pane;
+
+/// A left and a right stream.
+type Both = (Stream<Row, Timed>, Stream<Row, Timed>);
 
 /// A flow under construction.
 pub(super) struct Building {
@@ -77,6 +80,21 @@ impl Building {
         }
     }
 
+    /// The rows of both sources, where nothing stands behind them yet.
+    pub(super) fn both(&mut self) -> Result<Both, String> {
+        match self.sources.as_slice() {
+            [left, right] => {
+                let both = (left.clone(), right.clone());
+                // What was behind the left source alone would be lost.
+                match self.timed()?.port == both.0.port {
+                    true => Ok(both),
+                    false => Err("a join is the first operator of its flow".to_owned()),
+                }
+            }
+            _ => Err("a join needs a `left` and a `right` source".to_owned()),
+        }
+    }
+
     pub(super) fn go_on(&mut self, rows: Stream<Row, Timed>) {
         self.timed = Some(rows);
     }
@@ -89,6 +107,24 @@ impl Building {
         late.sink(&late_sink(id), Stdout::json());
         self.late.push(id.to_owned());
     }
+}
+
+/// What a source says of times that are far ahead.
+fn with_limits(mut disorder: Disorder<Input>, text: &SourceText, unit: Unit) -> Disorder<Input> {
+    if let Some(span) = text.lead_limit {
+        disorder = disorder.lead_limit(unit.span(span));
+    }
+    if let Some(span) = text.at_most_ahead {
+        disorder = disorder.at_most_ahead(unit.span(span)).on_skew(Skew::Skip);
+    }
+    if let Some(span) = text.at_most_ahead_of_value {
+        let taken_in = move |input: &Input| match input {
+            Input::Event(row) => unit.time(TimeText::Units(row.value.number())),
+            Input::Mark(_) => EventTime::MAX,
+        };
+        disorder = disorder.at_most_ahead_of(unit.span(span), taken_in).on_skew(Skew::Skip);
+    }
+    disorder
 }
 
 fn add_source(flow: &Flow, side: Side, text: &SourceText, unit: Unit) -> Stream<Row, Timed> {
@@ -105,6 +141,7 @@ fn add_source(flow: &Flow, side: Side, text: &SourceText, unit: Unit) -> Stream<
         Some(timeout) => disorder.idle_after(unit.span(timeout)),
         None => disorder,
     };
+    let disorder = with_limits(disorder, text, unit);
     let rows = flow.source(source_id(side), pushed);
     let kept = match text.drop_below {
         Some(least) => rows.filter(move |input| match input {

@@ -44,6 +44,12 @@ pub(super) struct SourceText {
     pub(super) idle_after: Option<SpanText>,
     /// Rows below this value are dropped before event time is assigned.
     pub(super) drop_below: Option<i64>,
+    /// Rows whose time is further ahead of the clock are left out.
+    pub(super) at_most_ahead: Option<SpanText>,
+    /// Rows whose time is further ahead of their value, taken as a time, are left out.
+    pub(super) at_most_ahead_of_value: Option<SpanText>,
+    /// How far a partition may be read ahead of the slowest one.
+    pub(super) lead_limit: Option<SpanText>,
     /// So many more partitions may be found while the flow runs.
     #[serde(default)]
     pub(super) later: usize,
@@ -53,8 +59,16 @@ impl SourceText {
     /// One partition, whose watermark is moved by hand.
     pub(super) fn standard() -> Self {
         let watermark = Strategy::Manual;
-        let (idle_after, drop_below) = (None, None);
-        SourceText { partitions: 1, watermark, idle_after, drop_below, later: 0 }
+        SourceText {
+            partitions: 1,
+            watermark,
+            idle_after: None,
+            drop_below: None,
+            at_most_ahead: None,
+            at_most_ahead_of_value: None,
+            lead_limit: None,
+            later: 0,
+        }
     }
 }
 
@@ -188,6 +202,7 @@ pub(super) struct StateText {
     pub(super) late: Option<u64>,
     pub(super) used: Option<u64>,
     pub(super) filtered: Option<u64>,
+    pub(super) dead: Option<u64>,
     pub(super) held: Option<u64>,
     /// A time, `"none"` or `"end"`.
     pub(super) watermark: Option<Json>,

@@ -204,6 +204,7 @@ impl Player {
             ("late", state.late, counters.late),
             ("used", state.used, counters.used),
             ("filtered", state.filtered, counters.filtered),
+            ("dead", state.dead, counters.dead),
             ("held", state.held, counters.held),
         ];
         for (name, wanted, found) in numbers {

@@ -1,5 +1,5 @@
-//! State directories and snapshots that were damaged: what a store reads back is exactly what some commit left,
-//! and the record says which; or it says what is damaged. Nothing else, thousands of times.
+//! State directories and snapshots that were damaged: what a store reads back is exactly what some
+//! commit left, and the record says which; or it says what is damaged. Nothing else, thousands of times.
 
 mod forge;
 mod history;

@@ -2,6 +2,7 @@
 
 mod counted;
 mod functions;
+mod joins;
 mod windows;
 
 use serde::Deserialize;
@@ -48,6 +49,10 @@ operators! {
     CountWindow(counted::CountWindowText),
     Over(counted::OverText),
     Triggered(counted::TriggeredText),
+    IntervalJoin(joins::IntervalJoinText),
+    WindowJoin(joins::WindowJoinText),
+    Cogroup(joins::CogroupText),
+    AsOf(joins::AsOfText),
     Rekey(RekeyText),
     Filter(FilterText),
     Union(UnionText),

@@ -192,7 +192,7 @@ impl LatestText {
 }
 
 /// A window's result as a row, which may go into a further window.
-fn as_row(result: WindowResult<String, Value>) -> Row {
+pub(super) fn as_row(result: WindowResult<String, Value>) -> Row {
     Row {
         key: result.key,
         time: result.window.last_time(),
