@@ -121,8 +121,10 @@ mod tests {
                 };
                 if take {
                     let bound = micros(time);
-                    let mut taken: Vec<_> = due.take(|t| t <= bound).iter().map(|e| e.key).collect();
-                    let (gone, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| *e <= (time, usize::MAX));
+                    let found = due.take(|t| t <= bound);
+                    let mut taken: Vec<_> = found.iter().map(|e| e.key).collect();
+                    let is_due = |e: &(i64, usize)| *e <= (time, usize::MAX);
+                    let (gone, left): (Vec<_>, Vec<_>) = all.into_iter().partition(is_due);
                     all = left;
                     let mut expected: Vec<usize> = gone.iter().map(|e| e.1).collect();
                     taken.sort_unstable();
@@ -130,7 +132,8 @@ mod tests {
                     prop_assert_eq!(taken, expected);
                 } else {
                     all.push((time, index));
-                    due.push(Entry { time: micros(time), hash: 0, key: index }, Span::from_micros(ahead));
+                    let entry = Entry { time: micros(time), hash: 0, key: index };
+                    due.push(entry, Span::from_micros(ahead));
                 }
             }
         }

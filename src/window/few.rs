@@ -90,7 +90,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn differential_few_against_a_list(steps in prop::collection::vec((0usize..4, 0usize..4, any::<bool>()), 0..40)) {
+        fn differential_few_against_a_list(
+            steps in prop::collection::vec((0usize..4, 0usize..4, any::<bool>()), 0..40),
+        ) {
             let (mut few, mut list) = (Few::Many(Vec::new()), Vec::new());
             for (n, (at, end, insert)) in steps.into_iter().enumerate() {
                 let at = at.min(list.len());
