@@ -12,7 +12,7 @@ const WITHIN: Span = seconds(1);
 /// A million events to a second of event time, in order.
 fn event(index: u64) -> Event {
     let random = splitmix64(index);
-    let repeats = random % 10 == 0;
+    let repeats = random.is_multiple_of(10);
     let key = if repeats { index.saturating_sub((random >> 32) % 10_000) } else { index };
     Event { key: splitmix64(key), time: EventTime::from_micros(index as i64) }
 }
