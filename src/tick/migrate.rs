@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_state::{Changes, Commit, DurableStore, KEY_GROUPS, Store};
 
-use super::dir::{StateDir, open};
+use super::dir::open;
 use super::{TickRecord, read_record};
 use crate::error::Error;
 use crate::flow::{Plan, Rewrite};
@@ -16,7 +16,6 @@ const GROUPS: u16 = 32;
 
 /// Brings every stored state of the plan's operators up to date; returns how many were not.
 pub(crate) fn migrate_state(path: &Path, plan: &Plan) -> Result<u64, Error> {
-    StateDir::open(path)?;
     let store = open(path)?;
     let mut record = read_record(&store, path)?;
     let signatures = plan.signatures();
