@@ -4,15 +4,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-features=(--features highwater/planted,highwater-state/planted)
+# Built as the tests are: without optimising this crate (see the Makefile).
+tested=(--quiet --release --workspace --config profile.release.package.highwater.opt-level=0
+    --features "highwater/planted,highwater-state/planted")
 echo "planted: building"
-cargo test --quiet --release --workspace "${features[@]}" --tests --lib --no-run 2> /dev/null
+cargo test "${tested[@]}" --tests --lib --no-run 2> /dev/null
 
 # What is to be run for the name of a catcher.
 catch() {
     case "$1" in
-        *::*) timeout 120 cargo test --quiet --release --workspace "${features[@]}" --lib "$1" ;;
-        *) timeout 120 cargo test --quiet --release --workspace "${features[@]}" --test "$1" ;;
+        *::*) timeout 120 cargo test "${tested[@]}" --lib "$1" ;;
+        *) timeout 120 cargo test "${tested[@]}" --test "$1" ;;
     esac > /dev/null 2>&1
 }
 

@@ -51,6 +51,8 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("late-judged-per-tick", "windows_law"),
     ("late-bridge-merged", "windows_traps"),
     ("pane-index-reset", "windows_traps"),
+    ("pane-final-early", "panes_law"),
+    ("session-timer-lost", "windows_law"),
     ("calendar-day-24h", "windows_traps"),
     ("window-cleanup-early", "windows_law"),
 ];
