@@ -225,4 +225,9 @@ impl ManualEngine {
     pub(crate) fn metrics(&self) -> Metrics {
         self.coordinator.metrics()
     }
+
+    /// The metrics without those of partitions.
+    pub(crate) fn progress(&self) -> Metrics {
+        self.coordinator.totals.progress(&self.coordinator.plan)
+    }
 }

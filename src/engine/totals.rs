@@ -152,6 +152,11 @@ impl Totals {
     }
 
     pub(super) fn metrics(&self, plan: &Plan) -> Metrics {
+        Metrics { partitions: self.partitions(), ..self.progress(plan) }
+    }
+
+    /// The metrics without those of partitions, of which there may be very many.
+    pub(super) fn progress(&self, plan: &Plan) -> Metrics {
         let quantile = |q: f64| {
             let micros = self.commit_micros.as_ref().map_or(0, |h| h.value_at_quantile(q));
             Duration::from_micros(micros)
@@ -178,7 +183,6 @@ impl Totals {
             resumed_from: self.resumed_from,
             finished: self.finished,
             operators: operators.collect(),
-            partitions: self.partitions(),
             ..Metrics::default()
         }
     }

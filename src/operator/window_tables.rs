@@ -80,10 +80,13 @@ pub(super) struct Slice<K, S> {
 }
 
 impl<K: Key, S: Serialize> Slice<K, S> {
-    fn new(window: Window, shared: bool, cold: bool) -> Self {
+    fn new(
+        window: Window,
+        shared: bool,
+        table: impl FnOnce(Vec<u8>) -> Table<K, Fragment<S>>,
+    ) -> Self {
         let name = if shared { Window { start: window.end, end: window.start } } else { window };
-        let prefix = window_prefix(name).to_vec();
-        let table = if cold { Table::cold(prefix) } else { Table::new(prefix) };
+        let table = table(window_prefix(name).to_vec());
         Slice { window, table, name }
     }
 
@@ -168,7 +171,7 @@ impl<K: Key, S: Serialize> Slices<K, S> {
         let mut list = Vec::new();
         for name in names.iter().filter(|name| (name.start > name.end) == shared) {
             let (start, end) = (name.start.min(name.end), name.end.max(name.start));
-            list.push(Slice::new(Window { start, end }, shared, true));
+            list.push(Slice::new(Window { start, end }, shared, Table::cold));
         }
         list.sort_by_key(|slice| by_end(slice.window));
         Slices { list, recent: 0, shared }
@@ -192,7 +195,10 @@ impl<K: Key, S: Serialize> Slices<K, S> {
         let found = self.search(window);
         self.recent = found.unwrap_or_else(|index| index);
         if let Err(index) = found {
-            let slice = Slice::new(window, self.shared, false);
+            // About as many keys as in the window before.
+            let before = index.checked_sub(1).map_or(0, |index| self.list[index].table.len());
+            let table = |prefix| Table::expecting(prefix, before);
+            let slice = Slice::new(window, self.shared, table);
             opened.insert(slice.name, true);
             self.list.insert(index, slice);
         }

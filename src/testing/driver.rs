@@ -230,9 +230,9 @@ impl TestDriver {
             return Err(Error::plan("the flow is down: `restart` goes on from the last commit"));
         };
         engine.tick(commit, wanted, &mut self.dice)?;
-        let metrics = self.metrics();
-        self.log.tick(&self.last_metrics, &metrics, commit);
-        self.last_metrics = metrics;
+        let progress = engine.progress();
+        self.log.tick(&self.last_metrics, &progress, commit);
+        self.last_metrics = progress;
         Ok(())
     }
 

@@ -82,6 +82,8 @@ pub struct Table<K, V> {
     settled: bool,
     /// Where the search for entries to forget goes on.
     hand: usize,
+    /// How many entries a shard makes room for at first.
+    first_room: usize,
 }
 
 /// Reading a range has its price, so one that is read is not read in more parts than these.
@@ -134,7 +136,20 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             burying: Tombs::default(),
             settled: true,
             hand: 0,
+            first_room: 0,
         }
+    }
+
+    /// An empty table of which the store holds nothing, and which will hold about so many
+    /// entries: it does not grow in many steps on the way. Memory is taken only for shards in
+    /// which there is something.
+    #[must_use]
+    pub fn expecting(prefix: Vec<u8>, entries: usize) -> Self {
+        let mut table = Table { first_room: entries, ..Table::new(prefix) };
+        if entries >= SPLIT_AT {
+            table.split();
+        }
+        table
     }
 
     /// An empty table of which the store may hold entries.
@@ -205,7 +220,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             self.split();
         }
         let index = self.index(hash);
-        self.shards[index].make_room();
+        self.shards[index].make_room(self.first_room);
     }
 
     /// What is to be done before the value in a bucket changes.
@@ -279,11 +294,13 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     fn split(&mut self) {
         let Some(mut whole) = self.shards.pop() else { return };
         let complete = whole.complete;
+        self.first_room /= usize::from(KEY_GROUPS);
         self.shards = (0..KEY_GROUPS).map(|_| Shard::new(complete)).collect();
         self.hand = 0;
         whole.drain(|slot, flags| {
             let hash = hash_key(&slot.key);
             let shard = &mut self.shards[usize::from(group_of(hash))];
+            shard.make_room(self.first_room);
             let bucket = shard.insert(inner(hash), slot);
             shard.flags[bucket] = flags;
             shard.note(flags);

@@ -132,9 +132,11 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.slots.len() == self.slots.capacity()
     }
 
-    pub(super) fn make_room(&mut self) {
+    /// Makes room for another entry; for so many where this is the first one.
+    pub(super) fn make_room(&mut self, first_room: usize) {
         if self.is_full() {
-            self.rebuild(self.slots.len() + 1);
+            let first_room = if self.slots.is_empty() { first_room } else { 0 };
+            self.rebuild(first_room.max(self.slots.len() + 1));
         }
     }
 
@@ -158,7 +160,7 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     }
 
     pub(super) fn insert(&mut self, inner_hash: u64, slot: Slot<K, V>) -> usize {
-        self.make_room();
+        self.make_room(0);
         // There is room, so nothing moves, and flags keep their buckets.
         let entry = self.slots.insert_unique(inner_hash, slot, rehash);
         let bucket = entry.bucket_index();

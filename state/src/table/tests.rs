@@ -42,13 +42,9 @@ struct World {
 }
 
 impl World {
-    fn new(split: bool) -> Self {
-        let mut table = Table::new(b"p".to_vec());
-        if split {
-            table.split();
-        }
+    fn new(expected: usize) -> Self {
         World {
-            table,
+            table: Table::expecting(b"p".to_vec(), expected),
             store: MemStore::new(),
             model: BTreeMap::new(),
             captured: None,
@@ -120,8 +116,11 @@ proptest! {
     /// Whatever is evicted, read back and written out in steps, table and store together hold
     /// what a map holds, and a commit what the map held when its capture began.
     #[test]
-    fn differential_against_a_map(steps in steps(), split: bool) {
-        let mut world = World::new(split);
+    fn differential_against_a_map(
+        steps in steps(),
+        expected in prop_oneof![Just(0), Just(7), Just(90), Just(SPLIT_AT), Just(9 * SPLIT_AT)],
+    ) {
+        let mut world = World::new(expected);
         for step in steps {
             world.step(step);
         }
@@ -133,7 +132,7 @@ proptest! {
 
 #[test]
 fn a_table_splits_while_it_is_written_out() {
-    let mut world = World::new(false);
+    let mut world = World::new(0);
     for key in 0..SPLIT_AT as u64 - 1 {
         world.step(Step::Update(key));
     }
@@ -148,9 +147,20 @@ fn a_table_splits_while_it_is_written_out() {
     assert_eq!(world.committed, world.model);
 }
 
+/// As long as it holds no more than was expected, what is in a shard never moves.
+#[test]
+fn a_table_that_expects_its_entries_does_not_grow() {
+    let mut world = World::new(500);
+    (0..1).for_each(|key| world.step(Step::Update(key)));
+    let before = world.table.memory();
+    (1..500).for_each(|key| world.step(Step::Update(key)));
+    assert_eq!(world.table.memory(), before);
+    assert_eq!(Table::<u64, u64>::expecting(Vec::new(), 500).memory(), 0, "nothing is in it");
+}
+
 #[test]
 fn what_is_evicted_frees_memory_and_comes_back() {
-    let mut world = World::new(true);
+    let mut world = World::new(SPLIT_AT);
     (0..50_000).for_each(|key| world.step(Step::Update(key)));
     assert_eq!(world.table.evict(usize::MAX), 0, "nothing is stored yet");
     world.step(Step::BeginCommit);
@@ -180,7 +190,7 @@ fn keys_of_a_shard_are_looked_for_in_different_places() {
 
 #[test]
 fn deletions_are_written_out_in_steps_too() {
-    let mut world = World::new(true);
+    let mut world = World::new(SPLIT_AT);
     (0..5_000).for_each(|key| world.step(Step::Update(key)));
     world.step(Step::BeginCommit);
     world.finish();
