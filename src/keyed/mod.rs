@@ -141,6 +141,37 @@ impl Backing {
     }
 }
 
+/// So many keys are looked at together: see [`Table::look_at`].
+pub(crate) const AHEAD: usize = 32;
+
+/// Looks at the keys of some rows of a batch, before they are used one by one.
+#[inline]
+pub(crate) fn look_ahead<T, K: KeyOf<T>, V: Value, R>(
+    table: &Table<K::Key, V>,
+    batch: &Batch<T>,
+    key_of: &K,
+    rows: Range<usize>,
+    see: impl Fn(&V) -> R,
+) {
+    let rows = rows.start..rows.end.min(batch.rows.len());
+    batch.hashes[rows.clone()].iter().for_each(|hash| table.look_for(*hash));
+    for index in rows {
+        let hash = batch.hashes[index];
+        key_of.with_key(&batch.rows[index], |key| table.look_at(hash, key, &see));
+    }
+}
+
+/// The same of keys by themselves.
+#[inline]
+pub(crate) fn look_ahead_at<'a, K: Key, V: Value, R>(
+    table: &Table<K, V>,
+    keys: impl Iterator<Item = (u64, &'a K)> + Clone,
+    see: impl Fn(&V) -> R,
+) {
+    keys.clone().for_each(|(hash, _)| table.look_for(hash));
+    keys.for_each(|(hash, key)| table.look_at(hash, key, &see));
+}
+
 /// Appends the canonical bytes of a key.
 pub(crate) fn encode_key<K: Key>(key: &K) -> Result<Vec<u8>, highwater_state::Error> {
     let mut bytes = Vec::new();

@@ -1,21 +1,26 @@
 //! When to look at which key: a queue by time for millions of keys.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::time::{EventTime, Span};
 
 /// A calendar. What is due far ahead lies unsorted in buckets of some width; only the bucket
 /// that time has reached is in order. So an entry costs a push into a list when it is made, and
-/// one step of a heap in the tick in which it is due.
+/// its share of sorting a small list before it is due.
 pub(crate) struct Due<K> {
     /// The width of a bucket in µs; 0 until the first entry has said how far ahead entries lie.
     width: i64,
     buckets: BTreeMap<i64, Vec<Entry<K>>>,
-    /// Entries of the bucket that was opened last, and of all before it.
-    current: BinaryHeap<Entry<K>>,
+    /// What is left of the bucket that was opened last, the earliest at the end.
+    current: Vec<Entry<K>>,
+    /// What came for that bucket, or one before it, after it was opened.
+    strays: BinaryHeap<Entry<K>>,
     opened: i64,
 }
+
+/// Buckets between now and where most entries lie.
+const BUCKETS: i64 = 64;
 
 /// A key, with its hash, and when it is due.
 pub(crate) struct Entry<K> {
@@ -47,8 +52,8 @@ impl<K> Eq for Entry<K> {}
 
 impl<K> Default for Due<K> {
     fn default() -> Self {
-        let (buckets, current) = (BTreeMap::new(), BinaryHeap::new());
-        Due { width: 0, buckets, current, opened: i64::MIN }
+        let (buckets, strays) = (BTreeMap::new(), BinaryHeap::new());
+        Due { width: 0, buckets, current: Vec::new(), strays, opened: i64::MIN }
     }
 }
 
@@ -56,11 +61,11 @@ impl<K> Due<K> {
     /// Adds an entry; `ahead` is about how far ahead of time it lies.
     pub(crate) fn push(&mut self, entry: Entry<K>, ahead: Span) {
         if self.width == 0 {
-            self.width = (ahead.as_micros() / 8).max(1);
+            self.width = (ahead.as_micros() / BUCKETS).max(1);
         }
         let bucket = entry.time.as_micros().div_euclid(self.width);
         if bucket <= self.opened {
-            self.current.push(entry);
+            self.strays.push(entry);
         } else {
             self.buckets.entry(bucket).or_default().push(entry);
         }
@@ -71,10 +76,12 @@ impl<K> Due<K> {
     pub(crate) fn take(&mut self, is_due: impl Fn(EventTime) -> bool) -> Vec<Entry<K>> {
         let mut taken = Vec::new();
         loop {
-            while let Some(first) = self.current.peek()
+            let later = self.current.partition_point(|entry| !is_due(entry.time));
+            taken.extend(self.current.drain(later..));
+            while let Some(first) = self.strays.peek()
                 && is_due(first.time)
             {
-                taken.extend(self.current.pop());
+                taken.extend(self.strays.pop());
             }
             let Some(next) = self.buckets.first_entry() else { break };
             let (bucket, width) = (*next.key(), self.width);
@@ -82,12 +89,13 @@ impl<K> Due<K> {
                 break;
             }
             self.opened = bucket;
-            let entries = next.remove();
+            let mut entries = next.remove();
             if is_due(micros(bucket.saturating_add(1).saturating_mul(width).saturating_sub(1))) {
                 // Time has passed all of it: no order is needed.
                 taken.extend(entries);
             } else {
-                self.current = BinaryHeap::from(entries);
+                entries.sort_unstable_by_key(|entry| Reverse(entry.time));
+                self.current = entries;
             }
         }
         taken

@@ -11,7 +11,7 @@ use super::{Cx, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
 use crate::event::{Batch, Data, Origin, Rows};
-use crate::keyed::{Backing, Expiries, KeyOf, Ttl, is_over};
+use crate::keyed::{AHEAD, Backing, Expiries, KeyOf, Ttl, is_over, look_ahead, look_ahead_at};
 use crate::time::{EventTime, Watermark};
 
 pub(crate) struct Running<T, K: KeyOf<T>, A: Aggregate<T>> {
@@ -96,6 +96,10 @@ where
         backing.read_back(table, &batch, &**key_of, decode_state)?;
         let mut guard = RowGuard::new(&batch.origin);
         for (index, row) in batch.rows.iter().enumerate() {
+            if index.is_multiple_of(AHEAD) {
+                let rows = index..index + AHEAD;
+                look_ahead(table, &batch, &**key_of, rows, |running| running.changed);
+            }
             guard.index = index;
             let hash = batch.hashes[index];
             let time = batch.times.get(index).copied().unwrap_or(EventTime::MIN);
@@ -124,10 +128,16 @@ where
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
         let mut rows = Vec::with_capacity(self.changed.len());
-        for (hash, key) in self.changed.drain(..) {
-            if let Some(running) = self.table.get_mut(hash, &key) {
-                running.changed = false;
-                rows.push((key, self.aggregate.finish(running.state.clone())));
+        let changed = std::mem::take(&mut self.changed);
+        for keys in changed.chunks(AHEAD) {
+            let ahead = keys.iter().map(|(hash, key)| (*hash, key));
+            look_ahead_at(&self.table, ahead, |running| running.changed);
+            for (hash, key) in keys {
+                if let Some(running) = self.table.get_mut(*hash, key) {
+                    running.changed = false;
+                    let value = self.aggregate.finish(running.state.clone());
+                    rows.push((key.clone(), value));
+                }
             }
         }
         self.expire_passed(cx.now)?;

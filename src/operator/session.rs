@@ -13,7 +13,7 @@ use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
 use crate::event::{Batch, Data, LateReason, Rows};
-use crate::keyed::{Backing, KeyOf};
+use crate::keyed::{AHEAD, Backing, KeyOf, look_ahead, look_ahead_at};
 use crate::time::{EventTime, Span, Watermark};
 use crate::window::{Gap, SessionSet, Window, WindowResult};
 
@@ -146,6 +146,10 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> Logic for SessionAggregat
         let mut late = LateRows::new();
         let mut guard = RowGuard::new(&batch.origin);
         for index in 0..batch.len() {
+            if index.is_multiple_of(AHEAD) {
+                let rows = index..index + AHEAD;
+                look_ahead(&self.table, &batch, &*self.key_of, rows, SessionSet::first);
+            }
             guard.index = index;
             let time = batch.times[index];
             let bounds = if on_time { None } else { Some(judge.bounds(index)) };
@@ -176,9 +180,15 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> Logic for SessionAggregat
             let keys = due.iter().map(|entry| (entry.hash, entry.key.clone())).collect();
             backing.read_back_keys(table, keys, highwater_state::decode)?;
         }
-        let mut closed = Vec::new();
+        let (mut closed, mut at, mut warm) = (Vec::new(), 0, 0);
         // Keys of equal hash may stand among each other; then some are looked at twice.
         for entries in due.chunk_by(|a, b| a.hash == b.hash && a.key == b.key) {
+            if at >= warm {
+                let next = due[at..].iter().take(AHEAD).map(|entry| (entry.hash, &entry.key));
+                look_ahead_at(&self.table, next, SessionSet::first);
+                warm = at + AHEAD;
+            }
+            at += entries.len();
             self.close(entries, &mut closed, cx);
         }
         closed.sort_by_key(|(window, _, _)| (window.end, window.start));

@@ -17,7 +17,7 @@ use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed, user_error};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
 use crate::event::{Batch, Data, Rows};
-use crate::keyed::{Backing, KeyOf};
+use crate::keyed::{AHEAD, Backing, KeyOf, look_ahead};
 use crate::time::{EventTime, Span, Tick, Watermark};
 use crate::window::{BadWindow, FixedWindows, Window};
 
@@ -337,7 +337,11 @@ fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
     let serial = slice.serial(tick);
     let table = &mut slice.table;
     let mut guard = guard(batch, rows.start);
-    for index in rows {
+    for index in rows.clone() {
+        if (index - rows.start).is_multiple_of(AHEAD) {
+            let rows = index..rows.end.min(index + AHEAD);
+            look_ahead(table, batch, key_of, rows, |fragment| fragment.serial);
+        }
         guard.index = index;
         let (row, time) = (&batch.rows[index], batch.times[index]);
         let stamp = || Stamp { time, order: batch.origin.order(index) };

@@ -176,6 +176,10 @@ impl<A> SessionSet<A> {
         self.sessions.as_slice().iter().map(|(window, _)| *window)
     }
 
+    pub(crate) fn first(&self) -> Option<Window> {
+        self.windows().next()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sessions.as_slice().len()
     }

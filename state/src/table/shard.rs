@@ -55,6 +55,13 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.slots.find_bucket_index(inner, |slot| slot.key == *key)
     }
 
+    /// Whether a hash that is alike is near the place where the search for this one begins. No
+    /// slot is read.
+    #[inline]
+    pub(super) fn is_near(&self, inner: u64) -> bool {
+        self.slots.find_bucket_index(inner, |_| true).is_some()
+    }
+
     #[inline]
     pub(super) fn slot(&self, bucket: usize) -> &Slot<K, V> {
         match self.slots.get_bucket(bucket) {
