@@ -337,7 +337,9 @@ impl<T: Data> Rows for Batch<T> {
 }
 
 /// Why an event is late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum LateReason {
     /// It came after its own partition had promised that it would not.

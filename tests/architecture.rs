@@ -251,6 +251,14 @@ fn may_panic(file: &File) -> Vec<String> {
     ])
 }
 
+fn prints_to_anybody(file: &File) -> Vec<String> {
+    let prints = |line: &&String| {
+        ["print!", "println!", "eprint!", "eprintln!"].iter().any(|name| has_word(line, name))
+    };
+    let found = file.code.iter().filter(prints);
+    found.map(|line| format!("{}: {}", file.path, line.trim())).collect()
+}
+
 fn is_too_long(file: &File) -> Vec<String> {
     let lines = file.code.iter().filter(|line| !line.trim().is_empty()).count();
     if lines <= FILE_LINES {
@@ -359,6 +367,12 @@ const RULES: &[Rule] = &[
         applies: |path| in_src(path) && path != "state/src/table/shard.rs",
         check: may_panic,
         bad: ("src/engine/x.rs", || "fn f() { g().unwrap(); }".to_owned()),
+    },
+    Rule {
+        name: "the command line prints by say.rs: the macros of std panic when a pipe is closed",
+        applies: |path| path.starts_with("src/bin/"),
+        check: prints_to_anybody,
+        bad: ("src/bin/highwater/x.rs", || "println!();".to_owned()),
     },
     Rule {
         name: "a file has at most 400 lines of code",

@@ -1,5 +1,6 @@
 //! Every transcript in `tests/transcripts` is played as it is written and, where it may, in every
-//! variation; every one in `tests/transcripts/rejected` must be refused, for its reason.
+//! variation; every one in `tests/transcripts/rejected` must be refused, for its reason, and every
+//! one in `tests/transcripts/different` must fail, with what is in dispute.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,7 +54,7 @@ fn every_transcript_in_every_variation() {
     println!("transcripts: {} played, in {variations} variations", paths.len());
     failures.sort();
     assert!(failures.is_empty(), "{} fail:\n{}", failures.len(), failures.join("\n"));
-    assert!(paths.len() >= 120, "{} transcripts are left", paths.len());
+    assert!(paths.len() >= 340, "{} transcripts are left", paths.len());
 }
 
 /// Beside each of them stands what the refusal must say.
@@ -73,7 +74,20 @@ fn what_is_no_transcript_is_refused_for_its_reason() {
         }
     }
     println!("transcripts: {} rejected", paths.len());
-    assert!(paths.len() >= 10);
+    assert!(paths.len() >= 50, "{} are left", paths.len());
+}
+
+/// Beside each of them stands all that must be said of the difference.
+#[test]
+fn what_differs_is_told_with_what_is_in_dispute() {
+    let paths = transcripts(&folder().join("different"));
+    for path in &paths {
+        let text = std::fs::read_to_string(path).unwrap();
+        let wanted = std::fs::read_to_string(path.with_extension("txt")).unwrap();
+        let transcript = Transcript::parse(&name(path), &text).unwrap();
+        assert_eq!(transcript.play().unwrap_err().to_string(), wanted.trim());
+    }
+    assert!(paths.len() >= 9, "{} are left", paths.len());
 }
 
 /// A transcript that passes must fail if any one of its expected rows is left out or changed:
@@ -142,4 +156,34 @@ fn the_description_shows_what_runs() {
     let played = Transcript::parse("closes.jsonl", shown).unwrap().play().unwrap();
     assert!(text.contains(&format!("in {} variations too", played.variations())));
     assert!(text.contains(&format!("played again in {} ways", played.variations())));
+}
+
+#[test]
+fn the_command_prints_the_description() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/TRANSCRIPTS.md");
+    let (code, printed) = highwater(&[Path::new("--format")]);
+    assert_eq!((code, printed), (0, std::fs::read_to_string(path).unwrap()));
+}
+
+/// As a shell reports of any command whose reader has gone: no panic, and not the code of success.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_the_command_quietly() {
+    let transcript = folder().join("fires-once.jsonl");
+    let transcript = transcript.to_str().unwrap();
+    for arguments in [&["transcript", transcript][..], &["transcript", "--format"], &["plan"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let output = command.args(arguments).stdout(writer).output().unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(141), "{arguments:?}");
+
+        // Complaints that nobody hears change nothing.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        let status = command.args(["state", "ls", "/no/such/state"]).stderr(writer).status();
+        assert_eq!(status.unwrap().code(), Some(1));
+    }
 }

@@ -209,12 +209,25 @@ impl Flow {
         engine::spawn(self.into_plan()?, settings)
     }
 
-    /// The weakest class from the sources to the operator or sink with this id.
+    /// The weakest class from the sources to the operator or sink with this id, and the operator
+    /// that it comes from.
     #[cfg(feature = "testing")]
-    pub(crate) fn class_of(&self, id: &str) -> Class {
+    pub(crate) fn weakest_of(&self, id: &str) -> Option<(Class, String)> {
         let plan = self.plan.lock();
-        let node = plan.nodes.iter().position(|n| &*n.id == id);
-        node.map_or(Class::Input, |node| plan.class_at(node))
+        let node = plan.nodes.iter().position(|n| &*n.id == id)?;
+        Some((plan.class_at(node), plan.nodes[plan.weakest_at(node)].id.to_string()))
+    }
+
+    /// What makes no sense in the plan, by operator, without its place in the program.
+    #[cfg(feature = "testing")]
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.plan.lock().fault().map(|fault| fault.without_location())
+    }
+
+    /// The ids of all operators, sources and sinks, and whether each keeps state.
+    #[cfg(feature = "testing")]
+    pub(crate) fn ids(&self) -> Vec<(String, bool)> {
+        self.plan.lock().nodes.iter().map(|n| (n.id.to_string(), n.stateful)).collect()
     }
 
     /// The plan, checked. Streams of this flow that are still around can add nothing any more.

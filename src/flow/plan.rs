@@ -104,6 +104,29 @@ pub(crate) struct Plan {
     pub(crate) forgotten: Vec<String>,
 }
 
+/// Why an operator makes no sense.
+pub(crate) struct Fault<'a> {
+    node: &'a Node,
+    text: String,
+    /// Where the operator was added that has the same id.
+    taken_by: Option<&'static Location<'static>>,
+}
+
+impl Fault<'_> {
+    fn error(self) -> Error {
+        let taken_by = self.taken_by.map(|at| format!(" by the operator added at {at}"));
+        let by = taken_by.unwrap_or_default();
+        let message = format!("{}{by} (added at {})", self.text, self.node.location);
+        Error::plan(message).in_operator(&self.node.id)
+    }
+
+    /// For somebody who did not write the program that added the operator.
+    #[cfg(feature = "testing")]
+    pub(crate) fn without_location(&self) -> String {
+        format!("`{}`: {}", self.node.id, self.text)
+    }
+}
+
 impl Plan {
     /// An id for an operator that the user did not name: by its input, so that it stays the same
     /// as long as the flow around it does.
@@ -131,19 +154,28 @@ impl Plan {
 
     /// Refuses a plan that cannot mean what it says.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(fault) = self.fault() {
+            return Err(fault.error());
+        }
+        if !self.nodes.iter().any(|n| matches!(n.body, Body::Source(_))) {
+            return Err(Error::plan(format!("the flow `{}` has no source", self.name)));
+        }
+        Ok(())
+    }
+
+    /// The first operator that makes no sense.
+    pub(crate) fn fault(&self) -> Option<Fault<'_>> {
         let mut seen: BTreeMap<&str, &Node> = BTreeMap::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            let at = |text: String| {
-                let message = format!("{text} (added at {})", node.location);
-                Err(Error::plan(message).in_operator(&node.id))
-            };
+            let at = |text: String| Some(Fault { node, text, taken_by: None });
             if node.id.is_empty() || node.id.contains('\0') {
                 return at(
                     "an operator id must have at least one character and no zero byte".into()
                 );
             }
             if let Some(first) = seen.insert(&node.id, node) {
-                return at(format!("the id is taken by the operator added at {}", first.location));
+                let (text, taken_by) = ("the id is taken".to_owned(), Some(first.location));
+                return Some(Fault { node, text, taken_by });
             }
             if let Some(fault) = &node.fault {
                 return at(fault.clone());
@@ -163,10 +195,7 @@ impl Plan {
                 }
             }
         }
-        if !self.nodes.iter().any(|n| matches!(n.body, Body::Source(_))) {
-            return Err(Error::plan(format!("the flow `{}` has no source", self.name)));
-        }
-        Ok(())
+        None
     }
 
     /// Whether an operator behind this one orders events of equal time before the next key
@@ -199,6 +228,17 @@ impl Plan {
     pub(crate) fn class_at(&self, node: usize) -> Class {
         let inputs = self.nodes[node].inputs.iter().map(|i| self.class_at(i.node));
         inputs.chain([self.nodes[node].class]).max().unwrap_or(Class::Input)
+    }
+
+    /// The operator that gives this node its class: the first on a way from the sources.
+    #[cfg(feature = "testing")]
+    pub(crate) fn weakest_at(&self, node: usize) -> usize {
+        let class = self.class_at(node);
+        let mut inputs = self.nodes[node].inputs.iter().map(|i| i.node);
+        match inputs.find(|&input| self.class_at(input) == class) {
+            Some(input) => self.weakest_at(input),
+            None => node,
+        }
     }
 
     pub(crate) fn sources_of(&self, node: usize) -> Vec<usize> {

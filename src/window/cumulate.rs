@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::fixed::{MOST_OVERLAPS, check, display_offset, is_near, sealed, window};
+use super::fixed::{MOST_OVERLAPS, check_side_by_side, display_offset, is_near, sealed, window};
 use super::{FixedWindows, Window};
 use crate::time::{EventTime, Span};
 
@@ -45,7 +45,7 @@ impl FixedWindows for Cumulate {
     const ONE_WINDOW: bool = false;
 
     fn check(&self) -> Result<(), String> {
-        check(self.size, self.size, self.offset)?;
+        check_side_by_side(self.size, self.offset)?;
         let (step, size) = (self.step.as_micros(), self.size.as_micros());
         if step <= 0 || size % step != 0 {
             return Err(format!(

@@ -85,7 +85,7 @@ impl FixedWindows for Tumbling {
     const ONE_WINDOW: bool = true;
 
     fn check(&self) -> Result<(), String> {
-        check(self.size, self.size, self.offset)
+        check_side_by_side(self.size, self.offset)
     }
 
     #[inline]
@@ -172,7 +172,18 @@ pub(super) fn display_offset(offset: Span, f: &mut fmt::Formatter<'_>) -> fmt::R
     if offset == Span::ZERO { Ok(()) } else { write!(f, ", offset {offset}") }
 }
 
-pub(super) fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
+/// Windows that begin where the one before ends have no slide.
+pub(super) fn check_side_by_side(size: Span, offset: Span) -> Result<(), String> {
+    if size.as_micros() <= 0 {
+        return Err(format!("a window of size {size}: it must be above zero"));
+    }
+    if offset.as_micros().unsigned_abs() >= size.as_micros().unsigned_abs() {
+        return Err(format!("the offset {offset} is not smaller than the size {size}"));
+    }
+    Ok(())
+}
+
+fn check(size: Span, slide: Span, offset: Span) -> Result<(), String> {
     let (micros, slide_micros) = (size.as_micros(), slide.as_micros());
     if micros <= 0 || slide_micros <= 0 {
         return Err(format!("a window of size {size} and slide {slide}: both must be above zero"));
@@ -311,7 +322,10 @@ mod tests {
         refused(Hopping::of(micros(20_001), micros(2)), "10000");
         refused(Hopping::of(micros(10), micros(5)).offset(micros(-5)), "-5µs");
         assert!(Tumbling::of(micros(10)).offset(micros(9)).check().is_ok());
-        assert!(Tumbling::of(Span::ZERO).check().is_err());
+        let message = Tumbling::of(Span::ZERO).check().unwrap_err();
+        assert_eq!(message, "a window of size 0µs: it must be above zero");
+        let message = Tumbling::of(micros(10)).offset(micros(-10)).check().unwrap_err();
+        assert_eq!(message, "the offset -10µs is not smaller than the size 10µs");
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use highwater::sink::channel;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::say::{say, sayln};
 use crate::table::{Row, grouped, report};
 
 #[derive(Args, Clone)]
@@ -196,14 +197,14 @@ fn settings(options: &DemoOptions) -> Settings {
 /// Prints the plan.
 pub fn plan(options: &DemoOptions, mermaid: bool) -> Result<(), Error> {
     let (flow, _) = flow(options);
-    print!("{}", if mermaid { flow.mermaid()? } else { flow.plan()? });
+    say!("{}", if mermaid { flow.mermaid()? } else { flow.plan()? });
     Ok(())
 }
 
 /// Compares the flow with a state directory or a snapshot.
 pub fn check(options: &DemoOptions, snapshot: &Path) -> Result<(), Error> {
     let check = flow(options).0.check_state(snapshot)?;
-    print!("{check}");
+    say!("{check}");
     if check.is_fine() {
         return Ok(());
     }
@@ -228,19 +229,19 @@ pub fn run(options: &DemoOptions) -> Result<(), Error> {
     let state = options.state.display();
     match metrics.resumed_from {
         Some(tick) if metrics.ticks == 0 => {
-            println!("Finished at tick {tick} of {state}: there was nothing left to do.");
+            sayln!("Finished at tick {tick} of {state}: there was nothing left to do.");
         }
-        Some(tick) => println!("Continued after tick {tick} of {state}."),
+        Some(tick) => sayln!("Continued after tick {tick} of {state}."),
         None => {}
     }
     report(&metrics, &rows, started.elapsed());
-    println!(
+    sayln!(
         "\n{} and {} hold every result and every late flight.",
         options.out.join("hourly").display(),
         options.out.join("late").display()
     );
     if !metrics.finished {
-        println!("Stopped before the end: the same command goes on from here.");
+        sayln!("Stopped before the end: the same command goes on from here.");
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod demo;
+mod say;
 mod state;
 mod table;
 #[cfg(feature = "testing")]
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use say::complain;
 
 #[derive(Parser)]
 #[command(name = "highwater", version, about = "An event-time, stateful stream processor")]
@@ -39,7 +42,7 @@ enum Command {
     #[command(subcommand)]
     State(state::StateCommand),
     /// Play transcripts on the engine: exit code 0 if all is as expected, 1 if not, 2 if a file
-    /// is no transcript
+    /// is no transcript. `--format` tells how to write one
     #[cfg(feature = "testing")]
     Transcript(transcript::TranscriptOptions),
 }
@@ -73,10 +76,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("highwater: {error}");
+            complain!("highwater: {error}");
             let mut cause = error.source();
             while let Some(error) = cause {
-                eprintln!("  because: {error}");
+                complain!("  because: {error}");
                 cause = error.source();
             }
             ExitCode::FAILURE

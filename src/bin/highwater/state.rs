@@ -7,6 +7,7 @@ use highwater::state::{self, Difference, StateDir};
 use highwater::{Error, LastCommit};
 
 use crate::bytes;
+use crate::say::{complain, sayln};
 
 #[derive(Subcommand)]
 pub enum StateCommand {
@@ -81,13 +82,13 @@ pub fn run(command: &StateCommand) -> Result<(), Error> {
         StateCommand::Diff { before, after } => diff(before, after),
         StateCommand::Snapshot { dir, list: true, .. } => list_snapshots(dir),
         StateCommand::Snapshot { dir, keep, .. } => {
-            println!("{}", state::take_snapshot(dir, *keep)?.display());
+            sayln!("{}", state::take_snapshot(dir, *keep)?.display());
             Ok(())
         }
         StateCommand::Restore { from, to } => restore(from, to),
         StateCommand::Rm { dir, operator } => {
             let count = state::remove_operator(dir, operator)?;
-            println!("removed {count} entries of `{operator}`");
+            sayln!("removed {count} entries of `{operator}`");
             Ok(())
         }
         StateCommand::Compact { dir } => state::compact(dir),
@@ -98,19 +99,19 @@ pub fn run(command: &StateCommand) -> Result<(), Error> {
 fn ls(dir: &Path) -> Result<(), Error> {
     let commit = LastCommit::read(dir)?;
     let state = if commit.finished { ", finished" } else { "" };
-    println!("flow `{}`, last commit at tick {}{state}", commit.flow, commit.tick);
-    println!("  commits {}, starts {}, clock {}", commit.commits, commit.starts, commit.clock);
-    println!("\n  partition                                position   state");
+    sayln!("flow `{}`, last commit at tick {}{state}", commit.flow, commit.tick);
+    sayln!("  commits {}, starts {}, clock {}", commit.commits, commit.starts, commit.clock);
+    sayln!("\n  partition                                position   state");
     for partition in &commit.partitions {
         let state = if partition.ended { "ended" } else { "open" };
         let name = format!("{}: {}", partition.source, partition.name);
-        println!("  {name:<40} {:>8}   {state}", partition.position);
+        sayln!("  {name:<40} {:>8}   {state}", partition.position);
     }
-    println!("\n  operator                        entries  watermark");
+    sayln!("\n  operator                        entries  watermark");
     for operator in &commit.operators {
-        println!("  {:<30} {:>8}  {}", operator.id, operator.entries, operator.watermark);
+        sayln!("  {:<30} {:>8}  {}", operator.id, operator.entries, operator.watermark);
         for (partition, promise) in &operator.promises {
-            println!("      {partition:<36} promises {promise}");
+            sayln!("      {partition:<36} promises {promise}");
         }
     }
     Ok(())
@@ -137,7 +138,7 @@ fn show(dir: &Path, operator: &str, key: Option<&str>, limit: usize) -> Result<(
             return;
         }
         shown += 1;
-        println!(
+        sayln!(
             "{:>4}  {}  = {}",
             entry.group,
             bytes::key(&kind, entry.group, &entry.key),
@@ -145,16 +146,16 @@ fn show(dir: &Path, operator: &str, key: Option<&str>, limit: usize) -> Result<(
         );
     })?;
     if left_out > 0 {
-        println!("and {left_out} more");
+        sayln!("and {left_out} more");
     }
     Ok(())
 }
 
 fn verify(dir: &Path) -> Result<(), Error> {
     for (operator, count) in StateDir::open(dir)?.verify()? {
-        println!("{operator}: {count} entries");
+        sayln!("{operator}: {count} entries");
     }
-    println!("{} is whole", dir.display());
+    sayln!("{} is whole", dir.display());
     Ok(())
 }
 
@@ -163,13 +164,13 @@ fn diff(before: &Path, after: &Path) -> Result<(), Error> {
     for difference in a.diff(&b)? {
         let Difference { operator, removed, added, changed } = &difference;
         let counts = [removed.len(), added.len(), changed.len()];
-        println!("{operator}: {} removed, {} added, {} changed", counts[0], counts[1], counts[2]);
+        sayln!("{operator}: {} removed, {} added, {} changed", counts[0], counts[1], counts[2]);
         let kinds = [("-", removed), ("+", added), ("~", changed)];
         let kind = a.operators().chain(b.operators()).find(|(id, _)| id == operator);
         let kind = kind.map_or("", |(_, kind)| kind);
         for (sign, keys) in kinds {
             for (group, key) in keys.iter().take(10) {
-                println!("  {sign} {}", bytes::key(kind, *group, key));
+                sayln!("  {sign} {}", bytes::key(kind, *group, key));
             }
         }
     }
@@ -179,7 +180,7 @@ fn diff(before: &Path, after: &Path) -> Result<(), Error> {
 fn list_snapshots(dir: &Path) -> Result<(), Error> {
     for path in state::list_snapshots(dir)? {
         let commit = LastCommit::read(&path)?;
-        println!("{}  tick {}", path.display(), commit.tick);
+        sayln!("{}  tick {}", path.display(), commit.tick);
     }
     Ok(())
 }
@@ -187,8 +188,8 @@ fn list_snapshots(dir: &Path) -> Result<(), Error> {
 fn restore(from: &Path, to: &Path) -> Result<(), Error> {
     let (tick, damaged) = state::restore_snapshot(from, to)?;
     for error in damaged {
-        eprintln!("highwater: passed over a damaged snapshot: {error}");
+        complain!("highwater: passed over a damaged snapshot: {error}");
     }
-    println!("{} is the state as of tick {tick}", to.display());
+    sayln!("{} is the state as of tick {tick}", to.display());
     Ok(())
 }

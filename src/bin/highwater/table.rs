@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use highwater::{EventTime, Metrics};
 
+use crate::say::sayln;
+
 /// One hour of one key.
 pub struct Row {
     pub key: String,
@@ -32,12 +34,12 @@ pub fn report(metrics: &Metrics, rows: &[Row], elapsed: Duration) {
         return;
     };
     let c = hourly.counters;
-    let line = |name: &str, value: String| println!("  {name:<22}{value:>14}");
-    println!();
+    let line = |name: &str, value: String| sayln!("  {name:<22}{value:>14}");
+    sayln!();
     line("flights in", grouped(c.events_in));
     line("windows out", grouped(c.events_out - c.late));
     line("late flights", grouped(c.late));
-    println!(
+    sayln!(
         "  conservation          {} in = {} used + {} late + {} dead + {} filtered + {} held{}",
         grouped(c.events_in),
         grouped(c.used),
@@ -57,13 +59,16 @@ pub fn report(metrics: &Metrics, rows: &[Row], elapsed: Duration) {
     if rows.is_empty() {
         return;
     }
-    println!("\n  worst and best hours with ten flights or more, mean delay in minutes\n");
+    sayln!("\n  worst and best hours with ten flights or more, mean delay in minutes\n");
     let most = rows.iter().map(|r| r.mean_min.abs()).fold(1.0, f64::max);
     for row in rows {
         let bar = "#".repeat((row.mean_min.max(0.0) / most * 30.0).round() as usize);
-        println!(
+        sayln!(
             "  {:<4} {}  {:>3} flights  {:>7.1}  {bar}",
-            row.key, row.start, row.count, row.mean_min
+            row.key,
+            row.start,
+            row.count,
+            row.mean_min
         );
     }
 }

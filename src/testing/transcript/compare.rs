@@ -15,6 +15,12 @@ fn agrees<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
     wanted.is_none() || wanted == found
 }
 
+/// The fields that have a value.
+fn named<const N: usize>(fields: [(&str, Option<Json>); N]) -> Json {
+    let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    Json::Object(given.collect())
+}
+
 impl RowText {
     fn matches(&self, row: &Row, unit: Unit) -> bool {
         let time = |text: Option<super::value::TimeText>| text.map(|t| unit.time(t));
@@ -29,27 +35,17 @@ impl RowText {
     }
 
     fn show(&self, unit: Unit) -> Json {
-        let mut shown = serde_json::Map::new();
-        let mut put = |name: &str, value: Option<Json>| {
-            if let Some(value) = value {
-                shown.insert(name.to_owned(), value);
-            }
-        };
-        put("key", self.key.as_ref().map(|key| json!(key)));
-        put("time", self.time.map(|t| unit.show(unit.time(t))));
-        put("start", self.start.map(|t| unit.show(unit.time(t))));
-        put("end", self.end.map(|t| unit.show(unit.time(t))));
-        put("value", self.value.clone());
-        put("pane", self.pane.map(|pane| json!(pane)));
-        put("timing", self.timing.map(|timing| json!(timing)));
-        put("final", self.last.map(|last| json!(last)));
-        Json::Object(shown)
+        named([
+            ("key", self.key.as_ref().map(|key| json!(key))),
+            ("time", self.time.map(|t| unit.show(unit.time(t)))),
+            ("start", self.start.map(|t| unit.show(unit.time(t)))),
+            ("end", self.end.map(|t| unit.show(unit.time(t)))),
+            ("value", self.value.clone()),
+            ("pane", self.pane.map(|pane| json!(pane))),
+            ("timing", self.timing.map(|timing| json!(timing))),
+            ("final", self.last.map(|last| json!(last))),
+        ])
     }
-}
-
-/// The name of a reason, as serde writes it.
-fn reason_of(late: &Late<Row>) -> Json {
-    serde_json::to_value(late.reason).unwrap_or_default()
 }
 
 impl LateText {
@@ -59,24 +55,24 @@ impl LateText {
             && agrees(self.key.as_ref(), Some(&row.key))
             && agrees(self.time.map(|t| unit.time(t)), Some(row.time))
             && agrees(self.value.clone(), Some(row.value.json()))
-            && agrees(self.reason.as_ref().map(|r| json!(r)), Some(reason_of(late)))
+            && agrees(self.reason, Some(late.reason))
     }
 
     fn show(&self, unit: Unit) -> Json {
-        json!({
-            "op": self.op,
-            "key": self.key,
-            "time": self.time.map(|t| unit.show(unit.time(t))),
-            "value": self.value,
-            "reason": self.reason,
-        })
+        named([
+            ("op", self.op.as_ref().map(|op| json!(op))),
+            ("key", self.key.as_ref().map(|key| json!(key))),
+            ("time", self.time.map(|t| unit.show(unit.time(t)))),
+            ("value", self.value.clone()),
+            ("reason", self.reason.map(|reason| json!(reason))),
+        ])
     }
 }
 
 pub(super) fn show_late((op, late): &LateRow, unit: Unit) -> Json {
     let time = unit.show(late.row.time);
     let (key, value) = (&late.row.key, late.row.value.json());
-    json!({"op": op, "key": key, "time": time, "value": value, "reason": reason_of(late)})
+    json!({"op": op, "key": key, "time": time, "value": value, "reason": late.reason})
 }
 
 /// Finds for each expected row one that came and that it matches: the largest such pairing, by
@@ -144,7 +140,8 @@ fn bags(
 
 pub(super) fn rows(wanted: &[RowText], found: &[Row], unit: Unit) -> Result<(), String> {
     let shown_wanted: Vec<Json> = wanted.iter().map(|w| w.show(unit)).collect();
-    let shown_found: Vec<Json> = found.iter().map(|row| unit.show_row(row)).collect();
+    let with_time = wanted.iter().any(|w| w.time.is_some());
+    let shown_found: Vec<Json> = found.iter().map(|row| unit.show_row(row, with_time)).collect();
     bags("row", &shown_wanted, &shown_found, |w, f| wanted[w].matches(&found[f], unit))
 }
 
@@ -154,7 +151,8 @@ pub(super) fn ordered(wanted: &[RowText], found: &[Row], unit: Unit) -> Result<(
     match wanted.iter().zip(found).position(|(w, f)| !w.matches(f, unit)) {
         None => Ok(()),
         Some(at) => {
-            let (wanted, found) = (wanted[at].show(unit), unit.show_row(&found[at]));
+            let with_time = wanted[at].time.is_some();
+            let (wanted, found) = (wanted[at].show(unit), unit.show_row(&found[at], with_time));
             Err(format!("row {} in order: expected {wanted}, came {found}", at + 1))
         }
     }

@@ -32,9 +32,12 @@ type Panes = Stream<Pane<String, Value>, Updates>;
 /// A flow and what a player needs to know of it.
 pub(super) struct Built {
     pub(super) flow: Flow,
+    /// The ids of operators with a late port.
     pub(super) late: Vec<String>,
-    /// Of the results.
-    pub(super) class: Class,
+    /// The class of the results, and the operator that it comes from.
+    pub(super) weakest: (Class, String),
+    /// All ids, and whether each keeps state.
+    pub(super) ids: Vec<(String, bool)>,
 }
 
 /// The sink of results.
@@ -88,10 +91,12 @@ impl Building {
                 // What was behind the left source alone would be lost.
                 match self.timed()?.port == both.0.port {
                     true => Ok(both),
-                    false => Err("a join is the first operator of its flow".to_owned()),
+                    false => Err("a join must be the first operator of the flow".to_owned()),
                 }
             }
-            _ => Err("a join needs a `left` and a `right` source".to_owned()),
+            _ => Err("a join needs a `left` and a `right` source in the header, and must be the \
+                      first operator of the flow"
+                .to_owned()),
         }
     }
 
@@ -180,7 +185,8 @@ pub(super) fn build(header: &Header) -> Result<Built, String> {
     let late = Vec::new();
     let mut building = Building { unit, timed, untimed: None, panes: None, sources, late };
     for (index, op) in header.flow.iter().enumerate() {
-        op.add(index + 1, &mut building)?;
+        let place = index + 1;
+        op.add(place, &mut building).map_err(|error| format!("operator {place}: {error}"))?;
     }
     match (building.timed, building.untimed, building.panes) {
         (Some(rows), _, _) => stamped(&rows).sink(OUT, Stdout::json()),
@@ -188,7 +194,10 @@ pub(super) fn build(header: &Header) -> Result<Built, String> {
         (_, _, Some(panes)) => panes.map(pane_row).sink(OUT, Stdout::json()),
         (None, None, None) => return Err("the flow has no end".to_owned()),
     }
-    flow.plan().map_err(|e| e.to_string())?;
-    let class = flow.class_of(OUT);
-    Ok(Built { flow, late: building.late, class })
+    if let Some(fault) = flow.fault() {
+        return Err(fault);
+    }
+    let weakest = flow.weakest_of(OUT).ok_or("the flow has no end")?;
+    let ids = flow.ids();
+    Ok(Built { flow, late: building.late, weakest, ids })
 }

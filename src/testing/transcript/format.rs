@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use super::Malformed;
 use super::ops::Op;
 use super::value::{SpanText, TimeText, Unit, ValueText};
+use crate::event::LateReason;
 use crate::window::Timing;
 
 /// The first line: what the flow is.
@@ -186,7 +187,7 @@ pub(super) struct LateText {
     pub(super) time: Option<TimeText>,
     #[serde(default, deserialize_with = "present")]
     pub(super) value: Option<Json>,
-    pub(super) reason: Option<String>,
+    pub(super) reason: Option<LateReason>,
 }
 
 /// `null` is a value too.
@@ -279,6 +280,38 @@ fn many<T: DeserializeOwned>(value: Json) -> Result<Vec<T>, String> {
 }
 
 impl Step {
+    /// As it is written.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Step::In(_) => "in",
+            Step::Watermark(_) => "watermark",
+            Step::Idle(_) => "idle",
+            Step::Pause(_) => "pause",
+            Step::Resume(_) => "resume",
+            Step::Finish(_) => "finish",
+            Step::Clock(_) => "clock",
+            Step::Tick(_) => "tick",
+            Step::Commit => "commit",
+            Step::Snapshot => "snapshot",
+            Step::Crash => "crash",
+            Step::Restart { .. } => "restart",
+            Step::Rescale(_) => "rescale",
+            Step::Expect(_) => "expect",
+            Step::ExpectLate(_) => "expect_late",
+            Step::ExpectState(_) => "expect_state",
+            Step::ExpectError(_) => "expect_error",
+        }
+    }
+
+    /// Whether the flow must be up for it.
+    pub(super) fn runs_ticks(&self) -> bool {
+        match self {
+            Step::Finish(place) => place.partition.is_none(),
+            Step::Idle(_) | Step::Tick(_) | Step::Commit | Step::Snapshot => true,
+            _ => false,
+        }
+    }
+
     /// Whether its effect is the same however ticks are cut.
     pub(super) fn may_vary(&self) -> bool {
         !matches!(
@@ -353,20 +386,25 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Text, Malformed> {
     let Some((header_line, first)) = lines.next() else {
         return Err(at(1, "there is no header".to_owned()));
     };
-    let header: Header = serde_json::from_str(first).map_err(|e| at(header_line, describe(&e)))?;
+    let header: Header =
+        serde_json::from_str(first).map_err(|e| at(header_line, describe(&e, first)))?;
     let mut steps = Vec::new();
     for (number, line) in lines {
-        let json: Json = serde_json::from_str(line).map_err(|e| at(number, describe(&e)))?;
+        let json: Json = serde_json::from_str(line).map_err(|e| at(number, describe(&e, line)))?;
         steps.push((number, Step::parse(json).map_err(|message| at(number, message))?));
     }
     Ok(Text { header, header_line, steps })
 }
 
 /// The line is that of the file, not of the one line that serde was given.
-fn describe(error: &serde_json::Error) -> String {
+fn describe(error: &serde_json::Error, line: &str) -> String {
     let text = error.to_string();
+    let hint = match line.starts_with(['/', '#']) {
+        true => " (there are no comments: say it in `about`)",
+        false => "",
+    };
     match text.rfind(" at line ") {
-        Some(end) => format!("{}, at column {}", &text[..end], error.column()),
+        Some(end) => format!("{}, at column {}{hint}", &text[..end], error.column()),
         None => text,
     }
 }

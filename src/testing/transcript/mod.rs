@@ -2,6 +2,7 @@
 //! engine. The format is described in `docs/TRANSCRIPTS.md`.
 
 mod aggregate;
+mod check;
 mod compare;
 mod flow;
 mod format;
@@ -14,9 +15,7 @@ mod vary;
 
 use std::fmt;
 
-use format::{Step, Text};
-
-use crate::operator::Class;
+use format::Text;
 
 /// A transcript that was read and whose flow builds.
 ///
@@ -129,72 +128,5 @@ impl Transcript {
 
     fn malformed(&self, line: usize, message: impl Into<String>) -> Malformed {
         Malformed { name: self.name.clone(), line, message: message.into() }
-    }
-
-    /// Refuses what can be seen to make no sense without playing it.
-    fn check(&self) -> Result<(), Malformed> {
-        let Text { header, header_line, steps } = &self.text;
-        let expects_error = matches!(steps.first(), Some((_, Step::ExpectError(_))));
-        match flow::build(header) {
-            Err(error) if !expects_error => return Err(self.malformed(*header_line, error)),
-            Ok(built) if header.vary && built.class != Class::Input => {
-                let message = format!("a flow of class {} cannot vary", built.class);
-                return Err(self.malformed(*header_line, message));
-            }
-            _ => {}
-        }
-        if header.workers == 0 || header.workers > 16 {
-            return Err(self.malformed(*header_line, "between 1 and 16 workers are possible"));
-        }
-        for (line, step) in steps {
-            if header.vary && !step.may_vary() {
-                let message = "a transcript that varies has no clock, no idle partitions and no \
-                               errors: what they do depends on the ticks";
-                return Err(self.malformed(*line, message));
-            }
-            if let Err(message) = self.check_places(step) {
-                return Err(self.malformed(*line, message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Steps name only partitions and sides that there are.
-    fn check_places(&self, step: &Step) -> Result<(), String> {
-        let places: Vec<(format::Side, usize)> = match step {
-            Step::In(events) => events.iter().map(|e| (e.side, e.partition)).collect(),
-            Step::Watermark(mark) => vec![(mark.side, mark.partition)],
-            Step::Idle(place) | Step::Pause(place) | Step::Resume(place) => {
-                let Some(partition) = place.partition else {
-                    return Err("say which partition".to_owned());
-                };
-                vec![(place.side.unwrap_or_default(), partition)]
-            }
-            Step::Finish(place) => {
-                vec![(place.side.unwrap_or_default(), place.partition.unwrap_or_default())]
-            }
-            _ => Vec::new(),
-        };
-        for (side, partition) in places {
-            let source = self.text.header.source(side).ok_or("the flow has no right side")?;
-            let partitions = source.partitions + source.later;
-            if partition >= partitions {
-                return Err(format!(
-                    "there is no partition {partition}: there are {partitions}, from 0 on"
-                ));
-            }
-            if self.text.header.vary && source.later > 0 {
-                return Err("partitions that are found later cannot vary".to_owned());
-            }
-            if matches!(step, Step::Watermark(_)) && !source.watermark.is_manual() {
-                return Err(
-                    "a `watermark` step needs the source's watermark to be \"manual\"".to_owned()
-                );
-            }
-            if matches!(step, Step::Idle(_)) && source.idle_after.is_none() {
-                return Err("an `idle` step needs the source's `idle_after`".to_owned());
-            }
-        }
-        Ok(())
     }
 }

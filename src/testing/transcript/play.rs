@@ -6,7 +6,7 @@ use super::compare::{self, LateRow};
 use super::flow::{OUT, build, late_sink, source_id};
 use super::format::{InText, PlaceText, Side, StateText, Step, Text};
 use super::value::{Input, Row, Unit};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::Late;
 use crate::testing::TestDriver;
 use crate::time::Watermark;
@@ -86,7 +86,19 @@ impl Player {
     }
 
     /// Does a step that is not an expectation.
-    fn act(&mut self, step: &Step, text: &Text) -> Result<(), Error> {
+    fn act(&mut self, step: &Step, text: &Text) -> Result<(), String> {
+        if self.driver.engine.is_none() && step.runs_ticks() {
+            return Err("the flow is down; `restart` first".to_owned());
+        }
+        self.drive(step, text).map_err(|error| {
+            // No step builds a flow.
+            let text = error.to_string();
+            let plan = format!("{}: ", ErrorKind::Plan);
+            text.strip_prefix(&plan).map(str::to_owned).unwrap_or(text)
+        })
+    }
+
+    fn drive(&mut self, step: &Step, text: &Text) -> Result<(), Error> {
         let place = |place: &PlaceText| {
             let side = source_id(place.side.unwrap_or_default());
             (side, place.partition.unwrap_or_default().to_string())
@@ -193,11 +205,6 @@ impl Player {
 
     fn expect_state(&self, state: &StateText) -> Result<(), String> {
         let op = &state.op;
-        if self.driver.metrics().operator(op).is_none() {
-            let metrics = self.driver.metrics();
-            let known: Vec<&str> = metrics.operators.iter().map(|o| o.id.as_str()).collect();
-            return Err(format!("there is no operator `{op}`: there is {}", known.join(", ")));
-        }
         let counters = self.driver.counters(op);
         let numbers = [
             ("entries", state.entries, self.driver.entries(op)),
@@ -256,27 +263,30 @@ pub(super) fn play(text: &Text) -> Result<Option<Results>, (usize, String)> {
         },
     };
     let mut last_line = text.header_line;
-    let mut failed = None;
+    // A step that failed, which the next one must expect.
+    let mut failed: Option<(usize, &str, String)> = None;
+    let unexpected =
+        |(line, step, error): (usize, &str, String)| (line, format!("`{step}`: {error}"));
     for (line, step) in steps {
         last_line = *line;
         let here = |message: String| (*line, message);
         if let Step::ExpectError(wanted) = step {
             let nothing = || "an error was expected, and nothing failed".to_owned();
-            let error: String = failed.take().ok_or_else(nothing).map_err(here)?;
+            let (_, _, error) = failed.take().ok_or_else(nothing).map_err(here)?;
             contains(&error, wanted).map_err(here)?;
             continue;
         }
-        if let Some(error) = failed.take() {
-            return Err(here(format!("the step before failed: {error}")));
+        if let Some(failure) = failed.take() {
+            return Err(unexpected(failure));
         }
         player.meet(step).map_err(here)?;
-        failed = player.act(step, text).err().map(|e| e.to_string());
+        failed = player.act(step, text).err().map(|error| (*line, step.name(), error));
         player.taken_back().map_err(|e| here(e.to_string()))?;
     }
-    let at_end = |message: String| (last_line, message);
-    if let Some(error) = failed {
-        return Err(at_end(format!("the last step failed: {error}")));
+    if let Some(failure) = failed {
+        return Err(unexpected(failure));
     }
+    let at_end = |message: String| (last_line, message);
     let told = |e: Error| at_end(e.to_string());
     let (rows, late) = (player.new_rows().map_err(told)?, player.new_late().map_err(told)?);
     compare::rows(&[], &rows, header.unit).map_err(at_end)?;

@@ -138,18 +138,16 @@ impl Unit {
         }
     }
 
-    /// A row as it would be expected.
-    pub(super) fn show_row(self, row: &Row) -> Json {
+    /// A row as it would be expected. The time of a window's result is left out if nobody asks.
+    pub(super) fn show_row(self, row: &Row, with_time: bool) -> Json {
         let mut shown = serde_json::Map::new();
         shown.insert("key".to_owned(), json!(row.key));
-        match row.window {
-            Some(window) => {
-                shown.insert("start".to_owned(), self.show(window.start));
-                shown.insert("end".to_owned(), self.show(window.end));
-            }
-            None => {
-                shown.insert("time".to_owned(), self.show(row.time));
-            }
+        if with_time || row.window.is_none() {
+            shown.insert("time".to_owned(), self.show(row.time));
+        }
+        if let Some(window) = row.window {
+            shown.insert("start".to_owned(), self.show(window.start));
+            shown.insert("end".to_owned(), self.show(window.end));
         }
         shown.insert("value".to_owned(), row.value.json());
         if let Some(pane) = row.pane {

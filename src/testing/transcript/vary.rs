@@ -214,12 +214,12 @@ fn compare(
         }
     };
     let shown = |rows: Vec<super::value::Row>| -> Vec<String> {
-        rows.iter().map(|row| unit.show_row(row).to_string()).collect()
+        rows.iter().map(|row| unit.show_row(row, true).to_string()).collect()
     };
     list("row only as written", shown(without(&written.rows, &found.rows)));
     list("row only in the variation", shown(without(&found.rows, &written.rows)));
     let shown = |late: Vec<(String, super::value::Row)>| -> Vec<String> {
-        late.iter().map(|(op, row)| format!("{op}: {}", unit.show_row(row))).collect()
+        late.iter().map(|(op, row)| format!("{op}: {}", unit.show_row(row, true))).collect()
     };
     list("late only as written", shown(without(&written.late, &found.late)));
     list("late only in the variation", shown(without(&found.late, &written.late)));
