@@ -15,12 +15,24 @@ use super::{Event, ROUNDS, or_exit, rate, ratio, settings, splitmix64};
 const SIZE: Span = seconds(60);
 const SLIDE: Span = seconds(1);
 
-/// 100,000 events to a second of event time.
-const MICROS_PER_EVENT: i64 = 10;
+/// How many keys there are, and how many events to a second of event time.
+#[derive(Clone, Copy)]
+struct Load {
+    keys: u64,
+    per_second: i64,
+}
 
-fn event(index: u64, keys: u64) -> Event {
-    let time = EventTime::from_micros(index as i64 * MICROS_PER_EVENT);
-    Event { key: (splitmix64(index) >> 32) % keys, time }
+/// The more events a key has in a slice, the less its entry in a table of its own costs: 1,000,
+/// 10 and 10.
+const LOADS: [Load; 3] = [
+    Load { keys: 100, per_second: 100_000 },
+    Load { keys: 10_000, per_second: 100_000 },
+    Load { keys: 100_000, per_second: 1_000_000 },
+];
+
+fn event(index: u64, load: Load) -> Event {
+    let time = EventTime::from_micros(index as i64 * 1_000_000 / load.per_second);
+    Event { key: (splitmix64(index) >> 32) % load.keys, time }
 }
 
 fn flow<W: WindowKind<Event>>(
@@ -43,8 +55,8 @@ fn flow<W: WindowKind<Event>>(
 /// Excluding output: from the first event to the last one that stands in its windows. A second,
 /// silent partition holds the watermark back, so that no window closes and nothing is sent. What
 /// is left is generating, times, keys, and updating the windows' state.
-fn take_in<W: WindowKind<Event>>(events: u64, keys: u64, windows: W) -> Duration {
-    let source = Generator::new(2, Some(events), move |_, index| event(index, keys)).silent(1);
+fn take_in<W: WindowKind<Event>>(events: u64, load: Load, windows: W) -> Duration {
+    let source = Generator::new(2, Some(events), move |_, index| event(index, load)).silent(1);
     let mut driver = or_exit(TestDriver::with_tick_limit(flow(source, windows).0, 65_536));
     let started = Instant::now();
     while driver.metrics().operator("windows").is_none_or(|w| w.counters.used < events) {
@@ -56,8 +68,8 @@ fn take_in<W: WindowKind<Event>>(events: u64, keys: u64, windows: W) -> Duration
 }
 
 /// With output: until all windows have closed and their results were counted.
-fn everything<W: WindowKind<Event>>(events: u64, keys: u64, windows: W) -> (Duration, u64) {
-    let source = Generator::new(1, Some(events), move |_, index| event(index, keys));
+fn everything<W: WindowKind<Event>>(events: u64, load: Load, windows: W) -> (Duration, u64) {
+    let source = Generator::new(1, Some(events), move |_, index| event(index, load));
     let (flow, results) = flow(source, windows);
     let started = Instant::now();
     or_exit(flow.run(settings()));
@@ -66,18 +78,19 @@ fn everything<W: WindowKind<Event>>(events: u64, keys: u64, windows: W) -> (Dura
 }
 
 pub(super) fn bench(events: u64) {
-    for keys in [100, 10_000] {
-        println!("windows of {SIZE}, {keys} keys, {events} events, 100,000 of them to a second");
+    for load in LOADS {
+        let Load { keys, per_second } = load;
+        println!("windows of {SIZE}, {keys} keys, {events} events, {per_second} to a second");
         let (mut tumbling_in, mut hopping_in) = (vec![], vec![]);
         let (mut tumbling_all, mut hopping_all) = (vec![], vec![]);
         let mut results = (0, 0);
         for _ in 0..ROUNDS {
-            tumbling_in.push(take_in(events, keys, Tumbling::of(SIZE)));
-            hopping_in.push(take_in(events, keys, Hopping::of(SIZE, SLIDE)));
-            let (time, count) = everything(events, keys, Tumbling::of(SIZE));
+            tumbling_in.push(take_in(events, load, Tumbling::of(SIZE)));
+            hopping_in.push(take_in(events, load, Hopping::of(SIZE, SLIDE)));
+            let (time, count) = everything(events, load, Tumbling::of(SIZE));
             tumbling_all.push(time);
             results.0 = count;
-            let (time, count) = everything(events, keys, Hopping::of(SIZE, SLIDE));
+            let (time, count) = everything(events, load, Hopping::of(SIZE, SLIDE));
             hopping_all.push(time);
             results.1 = count;
         }
