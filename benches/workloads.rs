@@ -2,6 +2,7 @@
 //!
 //! Programs that do the same job run in turn, in one process, and their checksums must be equal;
 //! medians and the median of ratios of pairs are printed, because the machine's speed drifts.
+//! Of a flow the time runs from the opening of its source; what it takes to start is in B16.
 //! `R1` is state in memory, `R2` exactly once with commits that are synced to disk, every 100 ms
 //! if nothing else is said. CPU is that of all threads, per event. At the end stands one line per
 //! goal.
@@ -17,6 +18,8 @@ mod auctions;
 mod by_hand;
 #[path = "workloads/check.rs"]
 mod check;
+#[path = "workloads/clock.rs"]
+mod clock;
 #[path = "workloads/disorder.rs"]
 mod disorder;
 #[path = "workloads/events.rs"]

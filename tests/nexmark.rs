@@ -3,6 +3,9 @@
 #[path = "../benches/workloads/check.rs"]
 #[expect(dead_code, reason = "the bench uses more of it")]
 mod check;
+#[path = "../benches/workloads/clock.rs"]
+#[expect(dead_code, reason = "the bench uses more of it")]
+mod clock;
 #[path = "../benches/workloads/events.rs"]
 #[expect(dead_code, reason = "the bench uses more of it")]
 mod events;

@@ -24,10 +24,8 @@ fn flow(query: &Query, file: &EventFile, events: u64, rung: Rung) -> Lap {
     let (flow, dir) = (Flow::new(query.name), directory());
     let sum = (query.build)(&flow, file.clone()).sum();
     let settings = settings(rung, &dir.path().join("state")).workers(1);
-    let started = Instant::now();
-    or_exit(run_quietly(flow, settings));
-    let time = started.elapsed();
-    Lap { time, ..Lap::new(started, events, sum()) }
+    let time = or_exit(run_quietly(flow, settings));
+    Lap::of(time, events, sum())
 }
 
 /// Events made before, in a file under the temporary directory.

@@ -3,6 +3,7 @@
 use highwater::prelude::*;
 
 use crate::check::{self, Check};
+use crate::clock::Clocked;
 use crate::report::{Bench, Contest, Lap, Rung, exit, run};
 
 const EVENTS: u64 = 328_521;
@@ -23,13 +24,16 @@ fn flow(workers: usize, rung: Rung) -> Lap {
         let key = row.key.bytes().fold(0, |key, byte| key << 8 | u64::from(byte));
         check.window(key, row.window.start.as_micros(), row.value.count, 0);
     });
-    flow.source("departures", CsvFiles::<Departure>::glob("examples/data/flights/*.csv.gz"))
-        .event_time(|d| d.scheduled, Disorder::at_most(hours(1)))
-        .key_by(|d| &d.carrier)
-        .window("hourly", Tumbling::of(hours(1)))
-        .aggregate(Stats::of(|d: &Departure| d.dep_delay_min))
-        .drop_late("not measured")
-        .sink("out", sink);
+    flow.source(
+        "departures",
+        Clocked(CsvFiles::<Departure>::glob("examples/data/flights/*.csv.gz")),
+    )
+    .event_time(|d| d.scheduled, Disorder::at_most(hours(1)))
+    .key_by(|d| &d.carrier)
+    .window("hourly", Tumbling::of(hours(1)))
+    .aggregate(Stats::of(|d: &Departure| d.dep_delay_min))
+    .drop_late("not measured")
+    .sink("out", sink);
     let lap = run(flow, &total, EVENTS, rung, workers);
     if lap.check.results != RESULTS {
         exit(format!("{} hourly results, not {RESULTS}", lap.check.results));

@@ -12,6 +12,7 @@ use highwater::source::Generator;
 use highwater::testing::TestDriver;
 
 use crate::check::{self, Check, Total};
+use crate::clock::Clocked;
 use crate::events::{BOUND, Event, event_of};
 use crate::report::{Bench, Contest, Lap, Rung, exit, or_exit, run};
 
@@ -42,7 +43,7 @@ fn windows<W: WindowKind<Event>>(source: Generator<Event>, windows: W) -> (Flow,
     let (sink, total) = check::sink(|check: &mut Check, row: &Result| {
         check.window(row.key, row.window.start.as_micros(), row.value, 0);
     });
-    flow.source("events", source)
+    flow.source("events", Clocked(source))
         .event_time(|e| e.time, Disorder::at_most(BOUND))
         .key_by(|e| &e.key)
         .window("windows", windows)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use highwater::{Error, Flow, Settings};
 
 use crate::check::{Check, Total};
+use crate::clock;
 
 /// What a flow promises while it is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,11 @@ pub(crate) struct Lap {
 
 impl Lap {
     pub(crate) fn new(started: Instant, events: u64, check: Check) -> Self {
-        Lap { time: started.elapsed(), events, check, note: String::new() }
+        Lap::of(started.elapsed(), events, check)
+    }
+
+    pub(crate) fn of(time: Duration, events: u64, check: Check) -> Self {
+        Lap { time, events, check, note: String::new() }
     }
 
     fn rate(&self) -> f64 {
@@ -70,14 +75,16 @@ pub(crate) fn settings(rung: Rung, state: &Path) -> Settings {
 pub(crate) fn run(flow: Flow, total: &Total, events: u64, rung: Rung, workers: usize) -> Lap {
     let dir = directory();
     let settings = settings(rung, &dir.path().join("state")).workers(workers);
-    let started = Instant::now();
-    or_exit(run_quietly(flow, settings));
-    Lap::new(started, events, total.get())
+    let time = or_exit(run_quietly(flow, settings));
+    Lap::of(time, events, total.get())
 }
 
-/// As `Flow::run`, but Ctrl-C ends the bench.
-pub(crate) fn run_quietly(flow: Flow, settings: Settings) -> Result<(), Error> {
-    flow.spawn(settings)?.wait().map(drop)
+/// As `Flow::run`, but Ctrl-C ends the bench. Returns the time from the opening of the source to
+/// the last commit.
+pub(crate) fn run_quietly(flow: Flow, settings: Settings) -> Result<Duration, Error> {
+    clock::opened();
+    flow.spawn(settings)?.wait()?;
+    Ok(clock::opened().elapsed())
 }
 
 /// CPU time of this process so far, of threads that have ended too.
@@ -93,6 +100,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
+
+const CONTROL: &str = "control";
 
 type Program<'a> = Box<dyn FnMut() -> Lap + 'a>;
 
@@ -137,7 +146,7 @@ impl<'a> Contest<'a> {
 
     /// A program to compare with.
     pub(crate) fn control(&mut self, name: &'static str, program: impl FnMut() -> Lap + 'a) {
-        self.enter((name, "control"), Some(name), program);
+        self.enter((name, CONTROL), Some(name), program);
     }
 
     /// A flow of the volatile rung that others are compared with, by this name.
@@ -214,7 +223,10 @@ impl<'a> Contest<'a> {
     fn line(&self, index: usize) -> Line {
         let entrant = &self.entrants[index];
         let rates: Vec<f64> = entrant.laps.iter().map(|(lap, _)| lap.rate()).collect();
-        let earlier = self.entrants[..index].iter().filter_map(|e| Some((e.mark?, e)));
+        // Controls are for their own job; a flow that is marked is for all of them.
+        let fits = |other: &&Entrant<'_>| other.job == entrant.job || other.rung != CONTROL;
+        let earlier = self.entrants[..index].iter().filter(fits);
+        let earlier = earlier.filter_map(|other| Some((other.mark?, other)));
         let shares = earlier.map(|(mark, other)| {
             let pairs = rates.iter().zip(&other.laps).map(|(rate, (lap, _))| rate / lap.rate());
             (mark, median(pairs.collect()))

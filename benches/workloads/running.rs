@@ -11,6 +11,7 @@ use highwater::prelude::*;
 use highwater::source::Generator;
 
 use crate::check::Check;
+use crate::clock::Clocked;
 use crate::events::{Event, event_of, splitmix64};
 use crate::report::{Bench, Contest, Lap, Rung, directory, exit, or_exit, run_quietly, settings};
 
@@ -49,31 +50,29 @@ fn bare_loop(events: u64, keys: u64) -> Lap {
     }
     let time = started.elapsed();
     let check = check_of(counts.into_iter().filter(|(key, _)| is_sampled(*key)));
-    Lap { time, ..Lap::new(started, events, check) }
+    Lap::of(time, events, check)
 }
 
 pub(crate) fn flow(events: u64, keys: u64, rung: Rung) -> Lap {
     let (flow, dir) = (Flow::new("counts"), directory());
     let out = dir.path().join("out");
     let sampled = flow
-        .source("events", Generator::new(1, Some(events), move |_, i| event_of(i, keys)))
+        .source("events", Clocked(Generator::new(1, Some(events), move |_, i| event_of(i, keys))))
         .key_by(|e: &Event| &e.key)
         .running("counts", Count)
         .unbounded()
         .filter(|(key, _)| is_sampled(*key));
     let settings = settings(rung, &dir.path().join("state")).workers(1);
-    let started = Instant::now();
-    let (time, check) = if rung == Rung::Volatile {
+    if rung == Rung::Volatile {
         let (sink, rows) = highwater::sink::channel();
         sampled.sink("out", sink);
-        or_exit(run_quietly(flow, settings));
-        (started.elapsed(), last_of(rows))
+        let time = or_exit(run_quietly(flow, settings));
+        Lap::of(time, events, last_of(rows))
     } else {
         sampled.sink("out", JsonLines::to(&out));
-        or_exit(run_quietly(flow, settings));
-        (started.elapsed(), read(&out))
-    };
-    Lap { time, ..Lap::new(started, events, check) }
+        let time = or_exit(run_quietly(flow, settings));
+        Lap::of(time, events, read(&out))
+    }
 }
 
 fn read(out: &Path) -> Check {
@@ -116,7 +115,7 @@ fn get_and_put(events: u64, keys: u64) -> Lap {
     let sampled = (0..keys).step_by(SAMPLED as usize);
     let counts = sampled.map(|key| (key, count_of(key.to_be_bytes())));
     let check = check_of(counts.filter(|(_, count)| *count > 0));
-    Lap { time, ..Lap::new(started, events, check) }
+    Lap::of(time, events, check)
 }
 
 pub(crate) fn bench(bench: &mut Bench) {

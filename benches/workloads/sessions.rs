@@ -6,6 +6,7 @@ use highwater::prelude::*;
 use highwater::source::Generator;
 
 use crate::check::{self, Check};
+use crate::clock::Clocked;
 use crate::events::{BOUND, Event, event_of, splitmix64};
 use crate::report::{Bench, Contest, Lap, Rung, exit, run};
 
@@ -62,7 +63,7 @@ pub(crate) fn flow(events: u64, workers: usize, rung: Rung) -> Lap {
     });
     let (late_sink, late) = check::sink(|check: &mut Check, _: &Late<Event>| check.add(0));
     let sessions = flow
-        .source("events", Generator::new(1, Some(events), |_, index| event(index)))
+        .source("events", Clocked(Generator::new(1, Some(events), |_, index| event(index))))
         .event_time(|e| e.time, Disorder::at_most(BOUND))
         .key_by(|e| &e.key)
         .window("sessions", Session::with_gap(GAP))

@@ -1,6 +1,7 @@
 //! B11: the tumbling count for some seconds, with and without a snapshot every second.
 //!
-//! A tick is seen from its source: it lasts from one read to the next.
+//! A tick reads 65,536 events at most, and that many are what is timed here, at their source: a
+//! pause of whatever kind is seen, however ticks are cut.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,17 +14,20 @@ use crate::events::{Event, event};
 use crate::report::{Bench, Contest, Lap, Rung, directory, median, or_exit, run_quietly, settings};
 use crate::variants::{counting, within_bound};
 
-type Reads = Arc<Mutex<Vec<Instant>>>;
+const SLICE: u64 = 65_536;
+
+/// When each slice of events began to be read.
+type Slices = Arc<Mutex<Vec<Instant>>>;
 
 /// Tells when it is read.
 struct Watched {
     events: Generator<Event>,
-    reads: Reads,
+    slices: Slices,
 }
 
 struct WatchedReader {
     events: Box<dyn Reader<Event>>,
-    reads: Reads,
+    slices: Slices,
 }
 
 impl Source for Watched {
@@ -47,13 +51,17 @@ impl Source for Watched {
 
     fn open(&self, partition: &str, resume: &Resume) -> Result<Box<dyn Reader<Event>>, Error> {
         let events = self.events.open(partition, resume)?;
-        Ok(Box::new(WatchedReader { events, reads: self.reads.clone() }))
+        Ok(Box::new(WatchedReader { events, slices: self.slices.clone() }))
     }
 }
 
 impl Reader<Event> for WatchedReader {
     fn read(&mut self, limit: usize, fetched: &mut Fetched<Event>) -> Result<ReadState, Error> {
-        self.reads.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
+        let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.events.position() >= slices.len() as u64 * SLICE {
+            slices.push(Instant::now());
+        }
+        drop(slices);
         self.events.read(limit, fetched)
     }
 
@@ -66,20 +74,19 @@ impl Reader<Event> for WatchedReader {
 type Ticks = [f64; 3];
 
 fn flow(events: u64, rung: Rung, snapshots: bool, ticks: &mut Vec<Ticks>) -> Lap {
-    let (reads, dir) = (Reads::default(), directory());
+    let (slices, dir) = (Slices::default(), directory());
     let events_of = Generator::new(1, Some(events), |_, index| event(index));
-    let source = Watched { events: events_of, reads: reads.clone() };
+    let source = Watched { events: events_of, slices: slices.clone() };
     let (flow, total) = counting(source, within_bound());
     let mut settings = settings(rung, &dir.path().join("state")).workers(1);
     if snapshots {
         settings = settings.snapshots(Duration::from_secs(1), 3);
     }
-    let started = Instant::now();
-    or_exit(run_quietly(flow, settings));
-    let lap = Lap::new(started, events, total.get());
+    let time = or_exit(run_quietly(flow, settings));
+    let lap = Lap::of(time, events, total.get());
     let mut micros = or_exit(Histogram::<u64>::new(3));
-    let reads = reads.lock().unwrap_or_else(PoisonError::into_inner);
-    for pair in reads.windows(2) {
+    let slices = slices.lock().unwrap_or_else(PoisonError::into_inner);
+    for pair in slices.windows(2) {
         or_exit(micros.record((pair[1] - pair[0]).as_micros() as u64));
     }
     let tick = [0.5, 0.99, 1.0].map(|q| micros.value_at_quantile(q) as f64 / 1e3);

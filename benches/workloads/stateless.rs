@@ -13,6 +13,7 @@ use timely::dataflow::operators::vec::{Filter, Map};
 
 use crate::by_hand::batches;
 use crate::check::{self, Check};
+use crate::clock::Clocked;
 use crate::events::{Event, event, splitmix64};
 use crate::report::{Bench, Contest, Lap, Rung, run};
 
@@ -70,7 +71,7 @@ fn by_hand(events: u64) -> Lap {
 pub(crate) fn flow(events: u64, workers: usize, rung: Rung) -> Lap {
     let flow = Flow::new("map and filter");
     let (sink, total) = check::sink(add);
-    flow.source("events", Generator::new(1, Some(events), |_, index| event(index)))
+    flow.source("events", Clocked(Generator::new(1, Some(events), |_, index| event(index))))
         .map(mapped)
         .filter(survives)
         .sink("out", sink);

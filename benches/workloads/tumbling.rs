@@ -14,6 +14,7 @@ use timely::dataflow::operators::probe::Probe;
 
 use crate::by_hand::batches;
 use crate::check::{self, Check};
+use crate::clock::Clocked;
 use crate::events::{BOUND, Event, event};
 use crate::report::{Bench, Contest, Lap, Rung, directory, or_exit, run, run_quietly, settings};
 
@@ -114,7 +115,7 @@ type Result = WindowResult<u64, (u64, u64)>;
 
 /// The job, without a sink.
 fn counts(flow: &Flow, events: u64) -> Stream<Result, Timed> {
-    flow.source("events", Generator::new(1, Some(events), |_, index| event(index)))
+    flow.source("events", Clocked(Generator::new(1, Some(events), |_, index| event(index))))
         .event_time(|e| e.time, Disorder::at_most(BOUND))
         .key_by(|e| &e.key)
         .window("counts", Tumbling::of(WINDOW))
@@ -140,9 +141,7 @@ fn to_files(events: u64, rung: Rung) -> Lap {
         .map(|row| (row.key, row.window.start.as_micros(), row.value.0, row.value.1))
         .sink("out", JsonLines::to(&out));
     let settings = settings(rung, &dir.path().join("state")).workers(1);
-    let started = Instant::now();
-    or_exit(run_quietly(flow, settings));
-    let time = started.elapsed();
+    let time = or_exit(run_quietly(flow, settings));
     let mut check = Check::default();
     for file in or_exit(std::fs::read_dir(&out)) {
         for line in or_exit(std::fs::read_to_string(or_exit(file).path())).lines() {
@@ -150,7 +149,7 @@ fn to_files(events: u64, rung: Rung) -> Lap {
             check.window(key, start, count, sum);
         }
     }
-    Lap { time, ..Lap::new(started, events, check) }
+    Lap::of(time, events, check)
 }
 
 pub(crate) fn bench(bench: &mut Bench) {

@@ -8,6 +8,7 @@ use highwater::prelude::*;
 use highwater::source::Source;
 
 use crate::check::{self, Check, Total};
+use crate::clock::Clocked;
 use crate::events::{BOUND, Event};
 use crate::report::Lap;
 
@@ -24,7 +25,7 @@ pub(crate) fn counting<S: Source<Item = Event>>(
         let (count, sum) = row.value;
         check.window(row.key, row.window.start.as_micros(), count, sum);
     });
-    flow.source("events", source)
+    flow.source("events", Clocked(source))
         .event_time(|e| e.time, disorder)
         .key_by(|e| &e.key)
         .window("counts", Tumbling::of(WINDOW))

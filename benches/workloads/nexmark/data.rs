@@ -20,6 +20,8 @@ use nexmark::config::NexmarkConfig;
 use nexmark::event::Event as Made;
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
+
 /// 2015-07-15T00:00:00Z, as in other implementations.
 const BEGIN: u64 = 1_436_918_400_000;
 
@@ -220,6 +222,7 @@ impl Source for EventFile {
     }
 
     fn open(&self, _partition: &str, resume: &Resume) -> Result<Box<dyn Reader<Event>>, Error> {
+        clock::open();
         let mut events = self.events();
         let skipped = events.by_ref().take(resume.position as usize).count();
         Ok(Box::new(FileReader { events, position: skipped as u64 }))
