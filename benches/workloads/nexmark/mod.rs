@@ -1,0 +1,333 @@
+//! Nexmark: queries over an auction site, as flows, and each once more as a recomputation.
+//!
+//! Where the original says processing time (q12), this says event time, so that there is one right
+//! answer. Queries that would be updated for ever (q4, q17, q18, q19) tell the newest row of a key
+//! whenever it changed, and the last one counts; q16 and q17 tell it at the end of the day.
+
+mod data;
+mod joins;
+mod model;
+mod results;
+
+use highwater::prelude::*;
+
+use data::{Auction, Bid, Event, Person, millis as time, number_of};
+pub(crate) use data::{EventFile, make};
+use joins::{BidsOfAuctions, Sellers, Winners};
+pub(crate) use model::Emit;
+use model::rank;
+use results::Upserts;
+pub(crate) use results::{Results, mix};
+
+/// As in other implementations; the events come in order.
+const BOUND: Span = seconds(4);
+const NONE_LATE: &str = "events come in order";
+
+/// A query.
+pub(crate) struct Query {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) build: fn(&Flow, EventFile) -> Box<dyn Results>,
+    pub(crate) model: fn(&EventFile, Emit<'_>),
+}
+
+macro_rules! queries {
+    ($($name:ident: $about:literal,)*) => {
+        pub(crate) const QUERIES: &[Query] = &[$(Query {
+            name: stringify!($name),
+            about: $about,
+            build: |flow, file| Box::new($name(flow, file)),
+            model: model::$name,
+        }),*];
+    };
+}
+
+queries! {
+    q0: "pass through",
+    q1: "prices in another currency",
+    q2: "bids for some auctions",
+    q3: "who sells in three states, a join without a window",
+    q4: "average winning price of a category, so far",
+    q5: "auctions with most bids, hopping 10 s every 2 s",
+    q7: "highest bids, tumbling 10 s",
+    q8: "new persons who sell, a join in tumbling 10 s",
+    q9: "winning bids",
+    q11: "bids of a bidder in a session, gap of 10 s",
+    q12: "bids of a bidder, tumbling 10 s",
+    q16: "statistics of channels, with distinct counts, tumbling days",
+    q17: "statistics of auctions, tumbling days",
+    q18: "last bid of each bidder and auction, so far",
+    q19: "ten highest bids of each auction, so far",
+    q20: "bids with their auctions, a join without a window",
+}
+
+fn bid(event: Event) -> Option<Bid> {
+    match event {
+        Event::Bid(bid) => Some(bid),
+        _ => None,
+    }
+}
+
+fn auction(event: Event) -> Option<Auction> {
+    match event {
+        Event::Auction(auction) => Some(*auction),
+        _ => None,
+    }
+}
+
+fn person(event: Event) -> Option<Person> {
+    match event {
+        Event::Person(person) => Some(*person),
+        _ => None,
+    }
+}
+
+/// Bids without time.
+fn raw_bids(flow: &Flow, file: EventFile) -> Stream<Bid, Raw> {
+    flow.source("events", file).filter_map(bid)
+}
+
+fn timed(flow: &Flow, file: EventFile) -> Stream<Event, Timed> {
+    flow.source("events", file).event_time(Event::time, Disorder::at_most(BOUND)).stream()
+}
+
+fn bids(flow: &Flow, file: EventFile) -> Stream<Bid, Timed> {
+    raw_bids(flow, file).event_time(|bid| bid.time, Disorder::at_most(BOUND)).stream()
+}
+
+fn q0(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    raw_bids(flow, file).map(|b| [b.auction, b.bidder, b.price, time(b.time)])
+}
+
+fn q1(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    raw_bids(flow, file).map(|b| [b.auction, b.bidder, b.price * 908 / 1000, time(b.time)])
+}
+
+fn q2(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    raw_bids(flow, file).filter(|b| b.auction % 123 == 0).map(|b| [b.auction, b.price])
+}
+
+fn q3(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let events = timed(flow, file);
+    let local = |person: &Person| ["or", "id", "ca"].contains(&&*person.state);
+    let persons = events.filter_map(move |event| person(event).filter(local));
+    let auctions = events.filter_map(|event| auction(event).filter(|a| a.category == 10));
+    persons
+        .key_by(|person| &person.id)
+        .connect(&auctions.key_by(|auction| &auction.seller))
+        .process2_on_arrival("sellers", Sellers)
+        .unbounded()
+        .drop_late(NONE_LATE)
+}
+
+fn winners(flow: &Flow, file: EventFile) -> Stream<(Auction, Bid), Timed> {
+    let events = timed(flow, file);
+    events
+        .filter_map(auction)
+        .key_by(|auction| &auction.id)
+        .connect(&events.filter_map(bid).key_by(|bid| &bid.auction))
+        .process2("winners", Winners)
+        .unbounded()
+        .drop_late(NONE_LATE)
+}
+
+fn q4(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let average = winners(flow, file)
+        .key_by(|(auction, _)| &auction.category)
+        .running("average", (Count, Sum::of(|(_, bid): &(Auction, Bid)| bid.price)))
+        .unbounded();
+    Upserts(average.map(|(category, (count, sum))| [category, count, sum as u64 / count]))
+}
+
+/// The rows whose value is the greatest, all of them.
+fn greatest<T: Data + Sync + Stored>(
+    value: impl Fn(&T) -> u64 + Copy + Send + Sync + 'static,
+) -> impl Aggregate<T, Output = Vec<T>> {
+    Fold::new(
+        Vec::new(),
+        move |best: &mut Vec<T>, row: &T| {
+            let most = best.first().map_or(0, value);
+            if value(row) > most {
+                best.clear();
+            }
+            if value(row) >= most {
+                best.push(row.clone());
+            }
+        },
+        move |best: &mut Vec<T>, others: Vec<T>| {
+            let (most, of_others) =
+                (best.first().map_or(0, value), others.first().map_or(0, value));
+            if of_others > most {
+                *best = others;
+            } else if of_others == most {
+                best.extend(others);
+            }
+        },
+    )
+}
+
+fn q5(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let counts = bids(flow, file)
+        .key_by(|bid| &bid.auction)
+        .window("counts", Hopping::of(seconds(10), seconds(2)))
+        .aggregate(Count)
+        .drop_late(NONE_LATE)
+        .map(|row| (time(row.window.start), row.key, row.value));
+    // A result has the last time of its window, so each window of two seconds has those of one.
+    counts
+        .key_with(|_| 0u8)
+        .window("hot", Tumbling::of(seconds(2)))
+        .aggregate(greatest(|row: &(u64, u64, u64)| row.2))
+        .drop_late(NONE_LATE)
+        .flat_map(|row| {
+            row.value.into_iter().map(|(start, auction, count)| [start, auction, count])
+        })
+}
+
+fn q7(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    bids(flow, file)
+        .key_with(|_| 0u8)
+        .window("highest", Tumbling::of(seconds(10)))
+        .aggregate(greatest(|bid: &Bid| bid.price))
+        .drop_late(NONE_LATE)
+        .flat_map(|row| {
+            let start = time(row.window.start);
+            row.value.into_iter().map(move |bid| [start, bid.auction, bid.bidder, bid.price])
+        })
+}
+
+fn q8(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let events = timed(flow, file);
+    let persons = events.filter_map(person).key_by(|person| &person.id);
+    let auctions = events.filter_map(auction).key_by(|auction| &auction.seller);
+    persons
+        .join(&auctions)
+        .cogroup("new sellers", Tumbling::of(seconds(10)), |persons, auctions| {
+            let sells = !auctions.is_empty();
+            persons.first().filter(|_| sells).map(|person| number_of(&person.name))
+        })
+        .drop_late(NONE_LATE)
+        .map(|row| [row.key, row.value, time(row.window.start)])
+}
+
+fn q9(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    winners(flow, file).map(|(auction, bid)| {
+        let Auction { id, seller, category, .. } = auction;
+        [id, seller, category, bid.bidder, bid.price, time(bid.time)]
+    })
+}
+
+fn q11(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    bids(flow, file)
+        .key_by(|bid| &bid.bidder)
+        .window("sessions", Session::with_gap(seconds(10)))
+        .aggregate(Count)
+        .drop_late(NONE_LATE)
+        .map(|row| [row.key, time(row.window.start), row.value])
+}
+
+fn q12(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    bids(flow, file)
+        .key_by(|bid| &bid.bidder)
+        .window("counts", Tumbling::of(seconds(10)))
+        .aggregate(Count)
+        .drop_late(NONE_LATE)
+        .map(|row| [row.key, time(row.window.start), row.value])
+}
+
+/// Counts, bidders and auctions: of all bids, and by the rank of their price.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Channel {
+    counts: [u64; 4],
+    bidders: [std::collections::BTreeSet<u64>; 4],
+    auctions: [std::collections::BTreeSet<u64>; 4],
+}
+
+fn q16(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let add = |channel: &mut Channel, bid: &Bid| {
+        for n in [0, rank(bid.price) + 1] {
+            channel.counts[n] += 1;
+            channel.bidders[n].insert(bid.bidder);
+            channel.auctions[n].insert(bid.auction);
+        }
+    };
+    let merge = |into: &mut Channel, mut from: Channel| {
+        for n in 0..4 {
+            into.counts[n] += from.counts[n];
+            into.bidders[n].append(&mut from.bidders[n]);
+            into.auctions[n].append(&mut from.auctions[n]);
+        }
+    };
+    bids(flow, file)
+        .key_by(|bid| &bid.channel)
+        .window("channels", Tumbling::of(days(1)))
+        .aggregate(Fold::new(Channel::default(), add, merge))
+        .drop_late(NONE_LATE)
+        .map(|row| {
+            let Channel { counts: c, bidders, auctions } = row.value;
+            let b = bidders.map(|set| set.len() as u64);
+            let a = auctions.map(|set| set.len() as u64);
+            let counts = [row.key, c[0], c[1], c[2], c[3]];
+            let [k, all, low, middle, high] = counts;
+            [k, all, low, middle, high, b[0], b[1], b[2], b[3], a[0], a[1], a[2], a[3]]
+        })
+}
+
+fn q17(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let add = |state: &mut [u64; 6], bid: &Bid| {
+        state[rank(bid.price)] += 1;
+        state[3] = state[3].min(bid.price);
+        state[4] = state[4].max(bid.price);
+        state[5] += bid.price;
+    };
+    let merge = |into: &mut [u64; 6], from: [u64; 6]| {
+        [0, 1, 2, 5].into_iter().for_each(|n| into[n] += from[n]);
+        into[3] = into[3].min(from[3]);
+        into[4] = into[4].max(from[4]);
+    };
+    bids(flow, file)
+        .key_by(|bid| &bid.auction)
+        .window("auctions", Tumbling::of(days(1)))
+        .aggregate(Fold::new([0, 0, 0, u64::MAX, 0, 0], add, merge))
+        .drop_late(NONE_LATE)
+        .map(|row| {
+            let [low, middle, high, least, most, sum] = row.value;
+            [row.key, low, middle, high, least, most, sum]
+        })
+}
+
+fn q18(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let last = bids(flow, file)
+        .key_with(|bid| bid.bidder << 32 | bid.auction)
+        .running("last", Max::of(|bid: &Bid| (time(bid.time), bid.price)))
+        .unbounded();
+    Upserts(last.map(|(pair, last)| {
+        let (time, price) = last.unwrap_or_default();
+        [pair, time, price]
+    }))
+}
+
+fn q19(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let top = bids(flow, file)
+        .map(|bid| (bid.auction, bid.price))
+        .key_by(|bid| &bid.0)
+        .running("top", (Count, TopN::of(10, |bid: &(u64, u64)| bid.1)))
+        .unbounded();
+    Upserts(top.map(|(auction, (count, top))| {
+        let mut row = [0; 12];
+        (row[0], row[1]) = (auction, count);
+        row[2..].iter_mut().zip(top).for_each(|(price, bid)| *price = bid.1);
+        row
+    }))
+}
+
+fn q20(flow: &Flow, file: EventFile) -> impl Results + use<> {
+    let events = timed(flow, file);
+    events
+        .filter_map(|event| auction(event).filter(|auction| auction.category == 10))
+        .key_by(|auction| &auction.id)
+        .connect(&events.filter_map(bid).key_by(|bid| &bid.auction))
+        .process2_on_arrival("bids", BidsOfAuctions)
+        .unbounded()
+        .drop_late(NONE_LATE)
+}
