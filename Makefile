@@ -8,7 +8,7 @@ BUILD = --release --workspace
 TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
 
 .PHONY: demo test lint bench bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
-.PHONY: planted law test-long
+.PHONY: planted law test-long peers
 
 setup:
 	@./scripts/setup.sh
@@ -31,6 +31,10 @@ bench: setup
 
 bench-state: setup
 	$(CARGO) bench --workspace --bench state
+
+# Highwater beside Flink, Spark and Renoir, which it fetches: benches/peers/README.md.
+peers: setup
+	@./scripts/peers.sh
 
 doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(BUILD) --no-deps
