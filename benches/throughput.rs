@@ -4,7 +4,7 @@
 //! count in it. Control and engine run in turn, in one process, on one thread of work each;
 //! medians and the ratio of pairs are printed, because the machine's speed drifts.
 //!
-//! `cargo bench --bench throughput [-- EVENTS [one|peer]]`
+//! `cargo bench --bench throughput [-- EVENTS [one|peer [WORKERS]]]`
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -213,8 +213,9 @@ fn main() {
     }
     // For `make peers`: a first run, as other engines have one to warm up, and one that counts.
     if std::env::args().any(|argument| argument == "peer") {
-        flow(events, 1, None);
-        let (time, Check { results, sum }) = flow(events, 1, None);
+        let workers = std::env::args().filter_map(|a| a.parse().ok()).nth(1).unwrap_or(1);
+        flow(events, workers, None);
+        let (time, Check { results, sum }) = flow(events, workers, None);
         let seconds = time.as_secs_f64();
         println!("events={events} seconds={seconds:.6} results={results} sum={sum} late=0");
         return;

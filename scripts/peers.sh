@@ -4,7 +4,9 @@
 #
 # PEERS_ROUNDS  rounds (5)
 # PEERS_EVENTS  events to a job, for all jobs; by default each has its own number
-# PEERS_CORES   the cores that every engine is held to, as `taskset -c` takes them (0)
+# PEERS_WORKERS workers of every engine: 1, or 2 for the jobs that can (1)
+# PEERS_CORES   the cores that every engine is held to, as `taskset -c` takes them: by default as
+#               many as there are workers, from 0 on
 # PEERS_HEAP    MiB of heap for engines on the JVM (4096)
 # PEERS_ONLY    a pattern: only the jobs that match it, as in PEERS_ONLY='flink-*'
 # PEERS_DIR     what is fetched and built (~/.cache/highwater/peers)
@@ -12,25 +14,27 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/peers_lib.sh
 
-# Name, workload, and events: so many that the peer takes ten to twenty seconds, or a second or
-# more where it is a fast one.
+# Name, workload, up to how many workers, and events: so many that the peer takes ten to twenty
+# seconds, or some seconds where it is a fast one.
 JOBS='
-flink-heap           tumbling  10000000
-flink-heap-chained   tumbling  10000000
-flink-rocksdb        tumbling   2000000
-flink-sql            tumbling  10000000
-spark-memory         tumbling   5000000
-spark-rocksdb        tumbling   5000000
-renoir-exchange      tumbling  20000000
-renoir-chained       tumbling  20000000
-flink-heap-hopping   hopping     400000
-flink-heap-sessions  sessions   3000000
+flink-heap           tumbling  2  10000000
+flink-heap-chained   tumbling  1  10000000
+flink-rocksdb        tumbling  2   2000000
+flink-sql            tumbling  2  10000000
+spark-memory         tumbling  2   5000000
+spark-rocksdb        tumbling  2   5000000
+renoir-exchange      tumbling  2  20000000
+renoir-chained       tumbling  1  20000000
+flink-heap-hopping   hopping   1    400000
+flink-heap-sessions  sessions  1   3000000
 '
 
 ROUNDS=$(number PEERS_ROUNDS "${PEERS_ROUNDS:-5}")
 HEAP=$(number PEERS_HEAP "${PEERS_HEAP:-4096}")
 [ -z "${PEERS_EVENTS:-}" ] || number PEERS_EVENTS "$PEERS_EVENTS" > /dev/null
-CORES=${PEERS_CORES:-0}
+WORKERS=$(number PEERS_WORKERS "${PEERS_WORKERS:-1}")
+check_pattern
+CORES=${PEERS_CORES:-$(seq -s , 0 $((WORKERS - 1)))}
 DIR=${PEERS_DIR:-$HOME/.cache/highwater/peers}
 mkdir -p "$DIR"
 STATE=$(mktemp -d "$DIR/state.XXXXXX")
@@ -58,8 +62,8 @@ measure() {
 RESULTS="$DIR/results.tsv"
 : > "$RESULTS"
 for round in $(seq "$ROUNDS"); do
-    while read -r -u 3 name workload events; do
-        [ -n "$name" ] && job_wanted "$name" || continue
+    while read -r -u 3 name workload most events; do
+        [ -n "$name" ] && job_wanted "$name" "$most" || continue
         events=${PEERS_EVENTS:-$events}
         ours=$(one_line highwater "$workload" "$events") || give_up "Highwater failed at $workload"
         if ! theirs=$(one_line "$name" "$workload" "$events"); then

@@ -2,9 +2,9 @@
 
 SKIPPED=()
 FAILED=()
-FLINK_SETTINGS='parallelism 1, object reuse, no checkpoints, 128 MiB of network memory,
+FLINK_SETTINGS='object reuse, no checkpoints, 128 MiB of network memory,
              rocksdb: 1 GiB of managed memory, timers on the heap'
-SPARK_SETTINGS='local[1], 1 state partition, micro-batches of 1000000 events, AvailableNow,
+SPARK_SETTINGS='micro-batches of 1000000 events, AvailableNow,
              rocksdb: changelog checkpoints'
 SPARK_BATCH=1000000
 
@@ -45,22 +45,31 @@ contains() {
 
 # Is any job of this peer asked for?
 wanted() {
-    local name rest
-    while read -r name rest; do
+    local name workload most rest
+    while read -r name workload most rest; do
         # The pattern is meant to be one.
         # shellcheck disable=SC2053
-        if [[ $name == "$1"-* && $name == ${PEERS_ONLY:-*} ]]; then
+        if [[ $name == "$1"-* && $name == ${PEERS_ONLY:-*} && $most -ge $WORKERS ]]; then
             return 0
         fi
     done <<< "$JOBS"
     return 1
 }
 
+# Name, and its greatest number of workers.
 job_wanted() {
     # shellcheck disable=SC2053
-    [[ $1 == ${PEERS_ONLY:-*} ]] || return 1
+    [[ $1 == ${PEERS_ONLY:-*} && $2 -ge $WORKERS ]] || return 1
     ! contains "${1%%-*}" ${SKIPPED[@]+"${SKIPPED[@]}"} || return 1
     ! contains "$1" ${FAILED[@]+"${FAILED[@]}"}
+}
+
+check_pattern() {
+    local peer
+    for peer in flink spark renoir; do
+        ! wanted "$peer" || return 0
+    done
+    give_up "no job for $WORKERS workers matches '${PEERS_ONLY:-*}'; there are:"$'\n'"$JOBS"
 }
 
 # Sets HOLD, the command in front of every engine, and the collector that suits so many cores.
@@ -107,7 +116,7 @@ build_java() {
         -Dmdep.outputFile="$classpath" > "$DIR/$name.log" 2>&1 || return 1
     rm -rf "${DIR:?}/$name"
     mkdir -p "$DIR/$name"
-    javac -nowarn -Xlint:none -d "$DIR/$name" -cp "$(cat "$classpath")" \
+    javac --release 17 -nowarn -Xlint:none -d "$DIR/$name" -cp "$(cat "$classpath")" \
         "$here"/common/peers/*.java "$here/$name"/src/peers/*.java > "$DIR/$name.log" 2>&1
 }
 
@@ -127,7 +136,7 @@ build_renoir() {
 
 run_highwater() {
     case $1 in
-        tumbling) ${HOLD[@]+"${HOLD[@]}"} "$THROUGHPUT" "$2" peer ;;
+        tumbling) ${HOLD[@]+"${HOLD[@]}"} "$THROUGHPUT" "$2" peer "$WORKERS" ;;
         *) ${HOLD[@]+"${HOLD[@]}"} "$SEMANTICS" "$2" "$1" peer ;;
     esac
 }
@@ -150,7 +159,7 @@ run_flink() {
         *-rocksdb) state=rocksdb ;;
         *-chained) keys=chained ;;
     esac
-    run_java flink "$workload" "$2" "$state" "$keys" $(($2 / 2 + 1)) "$STATE/flink"
+    run_java flink "$workload" "$2" "$WORKERS" "$state" "$keys" $(($2 / 2 + 1)) "$STATE/flink"
 }
 
 run_spark() {
@@ -160,11 +169,14 @@ run_spark() {
         sun.security.action sun.util.calendar jdk.internal.ref; do
         OPENS+=("--add-opens=java.base/$package=ALL-UNNAMED")
     done
-    run_java spark "$2" "$1" "$SPARK_BATCH" $(($2 / 2 + 1)) "$STATE/spark"
+    run_java spark "$2" "$WORKERS" "$1" "$SPARK_BATCH" $(($2 / 2 + 1)) "$STATE/spark"
 }
 
+# `group_by` is the exchange, `key_by` goes without.
 run_renoir() {
-    ${HOLD[@]+"${HOLD[@]}"} timeout 600 "$DIR/renoir/release/renoir-peer" "$2" "$1" "$2"
+    local keys=group
+    [ "$1" = exchange ] || keys=key
+    ${HOLD[@]+"${HOLD[@]}"} timeout 600 "$DIR/renoir/release/renoir-peer" "$2" "$WORKERS" "$keys" "$2"
 }
 
 # The line of a job that has the result; the rest goes to its log.
@@ -195,8 +207,9 @@ print_setup() {
         "$(nproc --all) cores, $(free -m 2> /dev/null | awk '/^Mem/ { print $2 }') MiB, $(uname -sr)"
     echo "date:        $(date -u '+%Y-%m-%d %H:%M UTC')"
     echo "held to:     cores $CORES, every engine with all its threads"
+    echo "workers:     $WORKERS in every engine"
     echo "highwater:   $(git rev-parse --short HEAD 2> /dev/null || echo unknown), $(rustc --version)," \
-        "1 worker, volatile, no limit of memory"
+        "volatile, no limit of memory"
     if wanted flink && ! contains flink ${SKIPPED[@]+"${SKIPPED[@]}"}; then
         echo "flink:       $(version_of flink flink), $FLINK_SETTINGS"
     fi
@@ -205,7 +218,7 @@ print_setup() {
     fi
     if wanted renoir && ! contains renoir ${SKIPPED[@]+"${SKIPPED[@]}"}; then
         echo "renoir:      $(sed -n 's/^renoir = .*version = "=\([^"]*\)".*/\1/p' \
-            benches/peers/renoir/Cargo.toml), parallelism 1, batches of 4096, LTO, no limit of memory"
+            benches/peers/renoir/Cargo.toml), batches of 4096, LTO, no limit of memory"
     fi
     if command -v java > /dev/null; then
         echo "java:        $(java -version 2>&1 | head -n 1), ${JVM[*]}"

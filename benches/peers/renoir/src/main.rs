@@ -1,6 +1,6 @@
 //! B2 on Renoir: tumbling windows of 1 s, count and sum of 100,000 keys.
 //!
-//! `renoir-peer EVENTS group|key WARM`. `group`: keys go through an exchange, as `group_by` does;
+//! `renoir-peer EVENTS WORKERS group|key WARM`. `group`: keys go through an exchange, as `group_by` does;
 //! `key`: they stay where they are, as one may with one task in all.
 
 use std::sync::{Arc, Mutex};
@@ -80,8 +80,8 @@ fn start_of(time: i64) -> i64 {
     time.div_euclid(WINDOW) * WINDOW
 }
 
-fn run(events: u64, exchange: bool) -> (f64, Check) {
-    let config = RuntimeConfig::local(1).unwrap_or_else(|error| fail(&error.to_string()));
+fn run(events: u64, workers: u64, exchange: bool) -> (f64, Check) {
+    let config = RuntimeConfig::local(workers).unwrap_or_else(|error| fail(&error.to_string()));
     let context = StreamContext::new(config);
     let total = Arc::new(Mutex::new(Check::default()));
     let mut adder = Adder { check: Check::default(), total: total.clone() };
@@ -90,7 +90,7 @@ fn run(events: u64, exchange: bool) -> (f64, Check) {
     // window's start makes them begin where everybody's do. Watermarks are cut as well: each goes
     // through the windows of all keys, so the fewer, the better.
     let stream = context
-        .stream_iter((0..events).map(event))
+        .stream_par_iter(move |id, workers| (id..events).step_by(workers as usize).map(event))
         .batch_mode(BatchMode::fixed(4_096))
         .add_timestamps(
             |event| start_of(event.time),
@@ -128,15 +128,15 @@ fn fail(why: &str) -> ! {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [events, kind, warm] = &arguments[..] else {
-        fail("usage: EVENTS group|key WARM");
+    let [events, workers, kind, warm] = &arguments[..] else {
+        fail("usage: EVENTS WORKERS group|key WARM");
     };
     let number = |text: &str| text.parse().unwrap_or_else(|_| fail("not a number"));
-    let (events, warm) = (number(events), number(warm));
+    let (events, workers, warm) = (number(events), number(workers), number(warm));
     if warm > 0 {
-        run(warm, kind == "group");
+        run(warm, workers, kind == "group");
     }
-    let (seconds, Check { results, sum }) = run(events, kind == "group");
+    let (seconds, Check { results, sum }) = run(events, workers, kind == "group");
     println!("version=0.6.0");
     println!("events={events} seconds={seconds:.6} results={results} sum={sum} late=0");
 }

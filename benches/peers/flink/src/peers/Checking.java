@@ -8,7 +8,7 @@ import org.apache.flink.api.connector.sink2.WriterInitContext;
 /** Adds results to the check, in the task that makes them. */
 final class Checking<T> implements Sink<T> {
     interface Add<T> extends Serializable {
-        void result(T result);
+        void result(Check check, T result);
     }
 
     private final Add<T> add;
@@ -19,16 +19,17 @@ final class Checking<T> implements Sink<T> {
 
     @Override
     public SinkWriter<T> createWriter(WriterInitContext context) {
+        Check check = new Check();
         return new SinkWriter<>() {
             @Override
             public void write(T result, Context context) {
-                add.result(result);
+                add.result(check, result);
             }
 
             @Override
             public void flush(boolean last) {
                 if (last) {
-                    Check.ended = System.nanoTime();
+                    check.handOver();
                 }
             }
 

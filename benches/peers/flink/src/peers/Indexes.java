@@ -16,8 +16,7 @@ import org.apache.flink.core.io.SimpleVersionedSerializer;
 
 /**
  * Generates events in the task itself, many to a call of the runtime: the cheapest source that
- * the interface allows. It has one split at most, and none is handed out: the reader knows its
- * range.
+ * the interface allows. No splits are handed out: of n readers each makes every nth event.
  */
 final class Indexes<T> implements Source<T, Indexes.Nothing, Integer> {
     /** Makes the event of an index and emits it with its time. */
@@ -48,26 +47,32 @@ final class Indexes<T> implements Source<T, Indexes.Nothing, Integer> {
 
     @Override
     public SourceReader<T, Nothing> createReader(SourceReaderContext context) {
-        return new Reader<>(events, emit);
+        return new Reader<>(
+                events, emit, context.getIndexOfSubtask(), context.currentParallelism());
     }
 
     private static final class Reader<T> implements SourceReader<T, Nothing> {
         private final long events;
         private final Emit<T> emit;
+        private final int step;
         private long next;
+        private boolean started;
 
-        Reader(long events, Emit<T> emit) {
+        Reader(long events, Emit<T> emit, int first, int step) {
             this.events = events;
             this.emit = emit;
+            this.step = step;
+            next = first;
         }
 
         @Override
         public InputStatus pollNext(ReaderOutput<T> output) {
-            if (next == 0) {
-                Check.started = System.nanoTime();
+            if (!started) {
+                started = true;
+                Check.start();
             }
-            long end = Math.min(next + AT_ONCE, events);
-            for (; next < end; next++) {
+            long end = Math.min(next + AT_ONCE * step, events);
+            for (; next < end; next += step) {
                 emit.event(next, output);
             }
             return next < events ? InputStatus.MORE_AVAILABLE : InputStatus.END_OF_INPUT;

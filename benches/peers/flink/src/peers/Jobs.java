@@ -3,6 +3,7 @@ package peers;
 import java.time.Duration;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.AggregateFunction;
+import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
@@ -93,7 +94,7 @@ final class Jobs {
                 .window(TumblingEventTimeWindows.of(Duration.ofSeconds(1)))
                 .aggregate(new CountAndSum(), new Named(), LONGS, RESULT)
                 .sinkTo(new Checking<>(
-                        r -> Check.add(r.f0, r.f1 * 1_000, r.f2, r.f3)));
+                        (check, r) -> check.add(r.f0, r.f1 * 1_000, r.f2, r.f3)));
     }
 
     private void counted(DataStream<Long> keys, WindowAssigner<Object, TimeWindow> windows) {
@@ -101,7 +102,7 @@ final class Jobs {
                 .window(windows)
                 .aggregate(new Count(), new Named(), LONGS, RESULT)
                 .sinkTo(new Checking<>(
-                        r -> Check.add(r.f0, r.f1 * 1_000, r.f2, r.f3)));
+                        (check, r) -> check.add(r.f0, r.f1 * 1_000, r.f2, r.f3)));
     }
 
     private void sql() {
@@ -120,10 +121,10 @@ final class Jobs {
                 .sinkTo(new Checking<>(Jobs::add));
     }
 
-    private static void add(Row row) {
+    private static void add(Check check, Row row) {
         java.time.LocalDateTime start = row.getFieldAs(1);
         long seconds = start.toEpochSecond(java.time.ZoneOffset.UTC);
-        Check.add(row.getFieldAs(0), seconds * 1_000_000, row.getFieldAs(2), row.getFieldAs(3));
+        check.add(row.getFieldAs(0), seconds * 1_000_000, row.getFieldAs(2), row.getFieldAs(3));
     }
 
     /** One tuple, filled again and again: nothing behind the source keeps it. */
@@ -145,13 +146,24 @@ final class Jobs {
      * be chance. So the rule is written out, and holds for each event as it comes.
      */
     private static final class InTime extends ProcessFunction<Long, Long> {
+        private transient Check check;
         private long promise = Long.MIN_VALUE;
+
+        @Override
+        public void open(OpenContext context) {
+            check = new Check();
+        }
+
+        @Override
+        public void close() {
+            check.handOver();
+        }
 
         @Override
         public void processElement(Long key, Context context, Collector<Long> output) {
             long time = context.timestamp();
             if (time < promise) {
-                Check.late += 1;
+                check.addLate();
                 return;
             }
             promise = Math.max(promise, time - BOUND.toMillis());

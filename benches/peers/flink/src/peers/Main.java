@@ -7,17 +7,17 @@ import org.apache.flink.configuration.Configuration;
 import org.apache.flink.runtime.util.EnvironmentInformation;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 
-/** `Main JOB EVENTS heap|rocksdb keyby|chained WARM DIRECTORY`: one job, after a warm-up of it. */
+/** `Main JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY`: one job, after a warm-up. */
 public final class Main {
     private Main() {}
 
     public static void main(String[] arguments) throws Exception {
-        if (arguments.length != 6) {
-            System.err.println("usage: JOB EVENTS heap|rocksdb keyby|chained WARM DIRECTORY");
+        if (arguments.length != 7) {
+            System.err.println("usage: JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY");
             System.exit(2);
         }
         long events = Long.parseLong(arguments[1]);
-        long warm = Long.parseLong(arguments[4]);
+        long warm = Long.parseLong(arguments[5]);
         if (warm > 0) {
             run(arguments, warm);
         }
@@ -30,11 +30,12 @@ public final class Main {
 
     private static void run(String[] arguments, long events) throws Exception {
         Check.reset();
-        Path directory = Files.createDirectories(Path.of(arguments[5]));
-        var settings = settings(arguments[2], directory);
-        var flink = StreamExecutionEnvironment.createLocalEnvironment(1, settings);
+        int workers = Integer.parseInt(arguments[2]);
+        Path directory = Files.createDirectories(Path.of(arguments[6]));
+        var settings = settings(arguments[3], directory);
+        var flink = StreamExecutionEnvironment.createLocalEnvironment(workers, settings);
         flink.setRuntimeMode(RuntimeExecutionMode.STREAMING);
-        new Jobs(flink, events, arguments[3].equals("chained")).add(arguments[0]);
+        new Jobs(flink, events, arguments[4].equals("chained")).add(arguments[0]);
         flink.execute(arguments[0]);
     }
 

@@ -45,10 +45,11 @@ public final class Events implements TableProvider {
     public Table getTable(StructType schema, Transform[] parts, Map<String, String> options) {
         long events = Long.parseLong(options.get("events"));
         long batch = Long.parseLong(options.get("batch"));
-        return new EventTable(events, batch);
+        int workers = Integer.parseInt(options.get("workers"));
+        return new EventTable(events, batch, workers);
     }
 
-    private record EventTable(long events, long batch) implements SupportsRead {
+    private record EventTable(long events, long batch, int workers) implements SupportsRead {
         @Override
         public String name() {
             return "events";
@@ -66,11 +67,11 @@ public final class Events implements TableProvider {
 
         @Override
         public ScanBuilder newScanBuilder(CaseInsensitiveStringMap options) {
-            return () -> new EventScan(events, batch);
+            return () -> new EventScan(events, batch, workers);
         }
     }
 
-    private record EventScan(long events, long batch) implements Scan {
+    private record EventScan(long events, long batch, int workers) implements Scan {
         @Override
         public StructType readSchema() {
             return SCHEMA;
@@ -78,7 +79,7 @@ public final class Events implements TableProvider {
 
         @Override
         public MicroBatchStream toMicroBatchStream(String checkpoint) {
-            return new Batches(events, batch);
+            return new Batches(events, batch, workers);
         }
     }
 
@@ -97,7 +98,7 @@ public final class Events implements TableProvider {
 
     private record Range(long from, long to, long events) implements InputPartition {}
 
-    private record Batches(long events, long batch)
+    private record Batches(long events, long batch, int workers)
             implements MicroBatchStream, SupportsTriggerAvailableNow {
         @Override
         public void prepareForTriggerAvailableNow() {}
@@ -130,7 +131,13 @@ public final class Events implements TableProvider {
         @Override
         public InputPartition[] planInputPartitions(Offset start, Offset end) {
             long from = ((Index) start).next;
-            return new InputPartition[] {new Range(from, ((Index) end).next, events)};
+            long count = ((Index) end).next - from;
+            InputPartition[] ranges = new InputPartition[workers];
+            for (int worker = 0; worker < workers; worker++) {
+                ranges[worker] = new Range(from + count * worker / workers,
+                        from + count * (worker + 1) / workers, events);
+            }
+            return ranges;
         }
 
         @Override
@@ -172,9 +179,7 @@ public final class Events implements TableProvider {
         Columns(Range range) {
             this.range = range;
             next = range.from;
-            if (next == 0) {
-                Check.started = System.nanoTime();
-            }
+            Check.start();
         }
 
         @Override
