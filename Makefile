@@ -8,7 +8,7 @@ BUILD = --release --workspace
 TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
 
 .PHONY: demo test lint bench bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
-.PHONY: planted law test-long
+.PHONY: planted law test-long peers bench-instructions
 
 setup:
 	@./scripts/setup.sh
@@ -29,8 +29,16 @@ lint: setup
 bench: setup
 	$(CARGO) bench --workspace --benches
 
+# Instructions an event, beside the committed figures.
+bench-instructions: setup
+	@./scripts/instructions.sh
+
 bench-state: setup
 	$(CARGO) bench --workspace --bench state
+
+# Highwater beside Flink, Spark and Renoir, which it fetches: benches/peers/README.md.
+peers: setup
+	@./scripts/peers.sh
 
 doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(BUILD) --no-deps

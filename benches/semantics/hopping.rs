@@ -35,6 +35,11 @@ fn event(index: u64, load: Load) -> Event {
     Event { key: (splitmix64(index) >> 32) % load.keys, time }
 }
 
+/// The events of the second load, for `make peers`.
+pub(super) fn shared_event(index: u64) -> Event {
+    event(index, LOADS[1])
+}
+
 fn flow<W: WindowKind<Event>>(
     source: Generator<Event>,
     windows: W,

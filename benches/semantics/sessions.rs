@@ -8,12 +8,12 @@ use highwater::source::Generator;
 use super::{Event, ROUNDS, or_exit, rate, ratio, settings, splitmix64};
 
 const KEYS: u64 = 1_000_000;
-const GAP: Span = seconds(2);
+pub(super) const GAP: Span = seconds(2);
 const BOUND: Span = millis(100);
 
 /// A million events to a second of event time, so one of each key on average: with a gap of two
 /// seconds a session has about seven. Five in a hundred lie behind their partition's promise.
-fn event(index: u64) -> Event {
+pub(super) fn event(index: u64) -> Event {
     let random = splitmix64(index);
     let behind = if random % 100 < 5 { 1_000_000 } else { 0 };
     Event { key: (random >> 32) % KEYS, time: EventTime::from_micros(index as i64 - behind) }
