@@ -8,7 +8,7 @@ BUILD = --release --workspace
 TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
 
 .PHONY: demo test lint bench bench-workloads bench-check bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
-.PHONY: planted law test-long
+.PHONY: planted law test-long peers bench-instructions
 
 setup:
 	@./scripts/setup.sh
@@ -37,8 +37,16 @@ bench-workloads: setup
 bench-check: setup
 	$(CARGO) bench --workspace --bench workloads -- check
 
+# Instructions an event, beside the committed figures.
+bench-instructions: setup
+	@./scripts/instructions.sh
+
 bench-state: setup
 	$(CARGO) bench --workspace --bench state
+
+# Highwater beside Flink, Spark and Renoir, which it fetches: benches/peers/README.md.
+peers: setup
+	@./scripts/peers.sh
 
 doc: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(BUILD) --no-deps

@@ -4,12 +4,15 @@
 //! What is compared runs in turn, in one process, on one worker; medians of pairs are printed,
 //! because the machine's speed drifts. Controls are bare loops that do the same job.
 //!
-//! `cargo bench --bench semantics [-- EVENTS [dedup|partitions]]`
+//! `cargo bench --bench semantics [-- EVENTS [dedup|partitions]]`, and for `make peers`
+//! `-- EVENTS [hopping|sessions] peer`
 
 #[path = "semantics/dedup.rs"]
 mod dedup;
 #[path = "semantics/partitions.rs"]
 mod partitions;
+#[path = "semantics/peers.rs"]
+mod peers;
 
 use std::time::Duration;
 
@@ -68,6 +71,11 @@ fn main() {
         let named = |a: &String| known.contains(&a.as_str());
         !arguments.iter().any(named) || arguments.iter().any(|a| a == name)
     };
+    // For `make peers`: one job, in a line that its script reads.
+    if arguments.iter().any(|a| a == "peer") {
+        let hopping = arguments.iter().any(|a| a == "hopping");
+        return peers::run(events, if hopping { "hopping" } else { "sessions" });
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{cores} cores; medians of {ROUNDS} rounds, least and most in brackets");
     if chosen("dedup") {

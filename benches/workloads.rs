@@ -9,7 +9,7 @@
 //!
 //! `cargo bench --workspace --bench workloads [-- EVENTS] [NAME..]` runs all or some of them, and
 //! `-- EVENTS one [NAME]` runs one flow once and nothing else, for profilers; without a name that
-//! is B2. `-- check` compares the queries of B5 row by row with a recomputation, on few events;
+//! is B2. `-- EVENTS peer [WORKERS]` is for `make peers`. `-- check` compares the queries of B5 row by row with a recomputation, on few events;
 //! each of them can be named, too. `WORKLOADS_DIR` names the disk for durable state.
 
 #[path = "workloads/auctions.rs"]
@@ -116,6 +116,14 @@ fn be_child(arguments: &[String]) {
     }
 }
 
+/// For `make peers`: B2 once, as other engines have a run to warm up, and once to count.
+fn run_as_peer(events: u64, workers: usize) {
+    tumbling::flow(events, workers, Rung::Volatile);
+    let Lap { time, check, .. } = tumbling::flow(events, workers, Rung::Volatile);
+    let (seconds, check::Check { results, sum }) = (time.as_secs_f64(), check);
+    println!("events={events} seconds={seconds:.6} results={results} sum={sum} late=0");
+}
+
 /// Runs one flow and nothing else.
 fn run_one(name: &str, events: u64) {
     let workload = WORKLOADS.iter().find(|workload| workload.name == name);
@@ -136,6 +144,9 @@ fn main() {
     let events = numbers.first().and_then(|n| n.parse().ok()).unwrap_or(10_000_000);
     if names == ["check"] {
         return auctions::check(events.min(100_000));
+    }
+    if names == ["peer"] {
+        return run_as_peer(events, numbers.get(1).and_then(|n| n.parse().ok()).unwrap_or(1));
     }
     if names.contains(&"one") {
         return run_one(names.iter().find(|name| **name != "one").unwrap_or(&"B2"), events);

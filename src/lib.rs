@@ -15,6 +15,7 @@ mod event;
 mod flow;
 mod handle;
 mod keyed;
+pub mod latency;
 mod metrics;
 mod operator;
 mod settings;

@@ -39,6 +39,10 @@ pub struct Settings {
     pub ticks_in_flight: usize,
     /// Bytes of memory for state: hot tables, RocksDB's cache and its buffers. Past it, state
     /// that the store holds is forgotten and read again when needed. Default: 1 GiB.
+    ///
+    /// What the allocator keeps for itself comes on top. glibc's malloc keeps some for each thread
+    /// that ever allocated: where memory is tight, set `MALLOC_ARENA_MAX=1` in the environment, or
+    /// choose another allocator for your program.
     #[serde(default = "default_memory_budget")]
     pub memory_budget: u64,
     /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened

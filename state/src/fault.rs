@@ -175,6 +175,12 @@ impl SimDisk {
         self.lock().operations.clone()
     }
 
+    /// How many operations there were since the start or the last restart.
+    #[must_use]
+    pub fn operation_count(&self) -> usize {
+        self.lock().operations.len()
+    }
+
     /// Plans a fault at one of the operations to come, counted from the start or the last
     /// restart.
     pub fn fault_at(&self, operation: usize, fault: Fault) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
-use crate::base::{Position, full_key};
+use crate::base::{Position, VisitChange, operator_prefix};
 use crate::changes::{Changes, Commit, Entry};
-use crate::{KEY_GROUPS, KeyGroup, hash_bytes};
+use crate::{Error, KEY_GROUPS, KeyGroup, hash_bytes};
 
 /// The last change of each key, in commits that stay as they were.
 #[derive(Default)]
@@ -214,35 +214,48 @@ impl Memtable {
     ) -> Vec<Entry<'_>> {
         let index = self.operators.get(operator).into_iter();
         let places = index.flat_map(|index| index.of_groups(groups));
-        let mut entries: Vec<(u128, Entry<'_>)> = places
+        let entries = places
             .map(|place| entry(&self.commits, *place))
-            .filter(|(group, key, _)| groups.contains(group) && key.starts_with(prefix))
-            .map(|entry| (first_bytes(&entry), entry))
-            .collect();
-        entries.sort_unstable_by(|(a_first, a), (b_first, b)| {
-            a_first.cmp(b_first).then_with(|| a.1.cmp(b.1))
-        });
-        entries.into_iter().map(|(_, entry)| entry).collect()
+            .filter(|(group, key, _)| groups.contains(group) && key.starts_with(prefix));
+        in_order(entries)
     }
 
-    /// The last change of every key, by full key, in order.
-    pub(crate) fn all_sorted(&self) -> Vec<(Vec<u8>, Option<&[u8]>)> {
-        let mut all = Vec::new();
-        for operator in self.operators.keys() {
-            let entries = self.sorted(operator, &(0..KeyGroup::MAX), &[]);
-            all.extend(entries.into_iter().map(|(g, k, v)| (full_key(operator, g, k), v)));
-        }
+    /// Gives the last change of every key, by full key, in order. What is held at a time is what
+    /// one key group has changed.
+    pub(crate) fn each_change(&self, visit: &mut VisitChange<'_>) -> Result<(), Error> {
+        let mut operators: Vec<(Vec<u8>, &Index)> =
+            self.operators.iter().map(|(id, index)| (operator_prefix(id), index)).collect();
         // Ids of which one begins with the other are ordered otherwise with a zero byte behind.
-        if self.operators.len() > 1 {
-            all.sort_by(|a, b| a.0.cmp(&b.0));
+        operators.sort_by(|a, b| a.0.cmp(&b.0));
+        for (mut full, index) in operators {
+            let prefix = full.len();
+            for part in &index.parts {
+                for (group, key, value) in in_order(part.iter().map(|p| entry(&self.commits, *p))) {
+                    full.truncate(prefix);
+                    full.extend_from_slice(&group.to_be_bytes());
+                    full.extend_from_slice(key);
+                    visit(&full, value)?;
+                }
+            }
         }
-        all
+        Ok(())
     }
+}
+
+/// Changes of one operator by group and key.
+fn in_order<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Vec<Entry<'a>> {
+    let mut entries: Vec<(u128, Entry<'_>)> =
+        entries.map(|entry| (first_bytes(&entry), entry)).collect();
+    entries.sort_unstable_by(|(a_first, a), (b_first, b)| {
+        a_first.cmp(b_first).then_with(|| a.1.cmp(b.1))
+    });
+    entries.into_iter().map(|(_, entry)| entry).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::full_key;
 
     fn commit(groups: std::ops::Range<u32>, value: u8) -> Arc<Commit> {
         let mut changes = Changes::new("op".into());
@@ -289,6 +302,18 @@ mod tests {
                     );
                 }
             }
+            let mut visited = Vec::new();
+            let all = table.sorted("op", &(0..u16::MAX), &[]);
+            let visit = &mut |full: &[u8], value: Option<&[u8]>| {
+                visited.push((full.to_vec(), value.map(<[u8]>::to_vec)));
+                Ok(())
+            };
+            table.each_change(visit).unwrap();
+            let full = |(group, key, value): &Entry<'_>| {
+                (full_key("op", *group, key), value.map(<[u8]>::to_vec))
+            };
+            assert_eq!(visited, all.iter().map(full).collect::<Vec<_>>());
+            assert!(visited.is_sorted());
             let key = 12_345u32.to_be_bytes();
             assert_eq!(table.get("op", (12_345 % 1025) as u16, &key), Some(Some(&[2][..])));
             assert_eq!(table.get("op", 1, &key), None);

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use highwater_state::base::{Base, Position, RocksBase, VisitRaw};
+use highwater_state::base::{Base, EachChange, Position, RocksBase, VisitRaw};
 use highwater_state::files::Disk;
 use highwater_state::{
     Changes, Commit, DurableStore, Error, Found, KEY_GROUPS, KeyGroup, Store, snapshot,
@@ -101,13 +101,13 @@ impl Base for Stuck {
         &self,
         position: Position,
         record: &[u8],
-        entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+        changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
         if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
             meanwhile();
             return Err(Error::Failed("on purpose".into()));
         }
-        self.inner.apply(position, record, entries)
+        self.inner.apply(position, record, changes)
     }
 
     fn sync(&self) -> Result<(), Error> {

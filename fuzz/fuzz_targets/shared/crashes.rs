@@ -39,7 +39,7 @@ pub fn run(bytes: &[u8]) {
     };
     let mut store = None;
     // A long input adds nothing that several short ones do not show.
-    for _ in 0..200 {
+    for _ in 0..60 {
         if run.input.is_empty() {
             break;
         }
@@ -73,7 +73,7 @@ impl Run<'_> {
     }
 
     fn plan(&mut self) {
-        let at = self.disk.operations().len() + self.input.below(12);
+        let at = self.disk.operation_count() + self.input.below(12);
         let fault = *self.input.pick(&FAULTS);
         // The one before it may have struck without anybody's notice.
         self.lost |= fault == Fault::LostSync;

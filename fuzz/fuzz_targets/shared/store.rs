@@ -11,7 +11,7 @@ pub fn run(bytes: &[u8]) {
     let (disk, mem) = (SimDisk::new(), MemStore::new());
     let (mut store, mut content) = (open(&disk).expect("an empty disk"), Content::default());
     // A long input adds nothing that several short ones do not show.
-    for number in 1..=60 {
+    for number in 1..=30 {
         if input.is_empty() {
             break;
         }

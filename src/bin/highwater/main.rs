@@ -1,5 +1,6 @@
-//! The command line: the demo, its plan, a look into state directories, and transcripts.
+//! The command line: the demo, its plan, benches, a look into state directories, and transcripts.
 
+mod bench;
 mod bytes;
 mod demo;
 mod say;
@@ -38,6 +39,9 @@ enum Command {
         #[command(subcommand)]
         check: Option<PlanCommand>,
     },
+    /// Measure latency percentiles
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Look into a state directory
     #[command(subcommand)]
     State(state::StateCommand),
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
             demo::check(&demo, &snapshot)
         }
         Command::Plan { demo, mermaid, .. } => demo::plan(&demo, mermaid),
+        Command::Bench(command) => bench::run(&command),
         Command::State(command) => state::run(&command),
         #[cfg(feature = "testing")]
         Command::Transcript(options) => return transcript::run(&options),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Base, Position, VisitRaw};
+use super::{Base, EachChange, Position, VisitRaw};
 use crate::files::{Files, write_whole};
 use crate::store::Found;
 use crate::{Error, decode_sealed, encode_sealed};
@@ -73,15 +73,16 @@ impl Base for FileBase {
         &self,
         position: Position,
         record: &[u8],
-        entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+        changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
         let mut contents = self.lock();
-        for (key, value) in entries {
+        changes(&mut |key, value| {
             match value {
                 Some(value) => contents.entries.insert(key.to_vec(), value.to_vec()),
                 None => contents.entries.remove(key),
             };
-        }
+            Ok(())
+        })?;
         contents.position = position;
         contents.record = Some(record.to_vec());
         Ok(())

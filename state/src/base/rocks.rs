@@ -12,7 +12,9 @@ use rocksdb::{
     ReadOptions, WriteBatch, WriteOptions,
 };
 
-use super::{Base, Position, VisitRaw, decode_head, encode_head, manifest, seal, unseal};
+use super::{
+    Base, EachChange, Position, VisitRaw, decode_head, encode_head, manifest, seal, unseal,
+};
 use crate::Error;
 use crate::store::Found;
 
@@ -33,6 +35,9 @@ const FILTER_BITS: f64 = 10.0;
 
 /// Flushes and compactions write at most so many bytes a second, so that commits find the disk.
 const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
+
+/// Changes are handed over in batches of about so many bytes: a batch is a copy of them.
+const BATCH_BYTES: usize = 1 << 20;
 
 fn options(memory: u64) -> Options {
     let mut table = BlockBasedOptions::default();
@@ -151,11 +156,13 @@ impl Base for RocksBase {
         &self,
         position: Position,
         record: &[u8],
-        entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+        changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        let mut sealed = Vec::new();
-        for (key, value) in entries {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        let write = |batch| self.db.write_opt(batch, &options).map_err(|e| self.failed(e));
+        let (mut batch, mut sealed) = (WriteBatch::default(), Vec::new());
+        changes(&mut |key, value| {
             match value {
                 Some(value) => {
                     seal(value, &mut sealed);
@@ -163,11 +170,14 @@ impl Base for RocksBase {
                 }
                 None => batch.delete(key),
             }
-        }
+            if batch.size_in_bytes() >= BATCH_BYTES {
+                write(std::mem::take(&mut batch))?;
+            }
+            Ok(())
+        })?;
+        // IMPORTANT: last, and RocksDB keeps the order of writing.
         batch.put(HEAD, encode_head(position, record));
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(|e| self.failed(e))
+        write(batch)
     }
 
     fn sync(&self) -> Result<(), Error> {

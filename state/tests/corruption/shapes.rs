@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use highwater_state::Found;
-use highwater_state::base::{Base, FileBase, Position, RocksBase, VisitRaw};
+use highwater_state::base::{Base, EachChange, FileBase, Position, RocksBase, VisitRaw};
 use highwater_state::fault::{Fault, SimDisk, Survival};
 use highwater_state::files::Disk;
 use highwater_state::{DurableStore, Error, Store};
@@ -73,9 +73,9 @@ impl<B: Base> Base for Watched<B> {
         &self,
         position: Position,
         record: &[u8],
-        entries: &mut dyn Iterator<Item = (&[u8], Option<&[u8]>)>,
+        changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
-        self.inner.apply(position, record, entries)
+        self.inner.apply(position, record, changes)
     }
 
     fn sync(&self) -> Result<(), Error> {

@@ -1,0 +1,57 @@
+package peers;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.apache.flink.api.common.RuntimeExecutionMode;
+import org.apache.flink.configuration.Configuration;
+import org.apache.flink.runtime.util.EnvironmentInformation;
+import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+
+/** `Main JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY`: one job, after a warm-up. */
+public final class Main {
+    private Main() {}
+
+    public static void main(String[] arguments) throws Exception {
+        if (arguments.length != 7) {
+            System.err.println("usage: JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY");
+            System.exit(2);
+        }
+        long events = Long.parseLong(arguments[1]);
+        long warm = Long.parseLong(arguments[5]);
+        if (warm > 0) {
+            run(arguments, warm);
+        }
+        run(arguments, events);
+        System.out.println("version=" + EnvironmentInformation.getVersion());
+        System.out.println(Check.line(events));
+        // Threads of the cluster that linger would hold the process.
+        System.exit(0);
+    }
+
+    private static void run(String[] arguments, long events) throws Exception {
+        Check.reset();
+        int workers = Integer.parseInt(arguments[2]);
+        Path directory = Files.createDirectories(Path.of(arguments[6]));
+        var settings = settings(arguments[3], directory);
+        var flink = StreamExecutionEnvironment.createLocalEnvironment(workers, settings);
+        flink.setRuntimeMode(RuntimeExecutionMode.STREAMING);
+        new Jobs(flink, events, arguments[4].equals("chained")).add(arguments[0]);
+        flink.execute(arguments[0]);
+    }
+
+    /** Reasons are in the README beside this. */
+    private static Configuration settings(String state, Path directory) {
+        Configuration settings = new Configuration();
+        settings.setString("pipeline.object-reuse", "true");
+        settings.setString("pipeline.generic-types", "false");
+        settings.setString("execution.buffer-timeout.enabled", "false");
+        settings.setString("taskmanager.memory.network.min", "128mb");
+        settings.setString("taskmanager.memory.network.max", "128mb");
+        settings.setString("taskmanager.memory.managed.size", "1gb");
+        settings.setString("io.tmp.dirs", directory.toString());
+        settings.setString("state.backend.type", state.equals("heap") ? "hashmap" : "rocksdb");
+        settings.setString("state.backend.rocksdb.localdir", directory.toString());
+        settings.setString("state.backend.rocksdb.timer-service.factory", "HEAP");
+        return settings;
+    }
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Highwater beside other engines: the same synthetic events, an equal checksum of the results, in
+# turn, on the same cores. benches/peers/README.md says what is run, and why it is set up so.
+#
+# PEERS_ROUNDS  rounds (5)
+# PEERS_EVENTS  events to a job, for all jobs; by default each has its own number
+# PEERS_WORKERS workers of every engine: 1, or 2 for the jobs that can (1)
+# PEERS_CORES   the cores that every engine is held to, as `taskset -c` takes them: by default as
+#               many as there are workers, from 0 on
+# PEERS_HEAP    MiB of heap for engines on the JVM (4096)
+# PEERS_ONLY    a pattern: only the jobs that match it, as in PEERS_ONLY='flink-*'
+# PEERS_DIR     what is fetched and built (~/.cache/highwater/peers)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/peers_lib.sh
+
+# Name, workload, up to how many workers, and events: so many that the peer takes ten to twenty
+# seconds, or some seconds where it is a fast one.
+JOBS='
+flink-heap           tumbling  2  10000000
+flink-heap-chained   tumbling  1  10000000
+flink-rocksdb        tumbling  2   2000000
+flink-sql            tumbling  2  10000000
+spark-memory         tumbling  2   5000000
+spark-rocksdb        tumbling  2   5000000
+renoir-exchange      tumbling  2  20000000
+renoir-chained       tumbling  1  20000000
+flink-heap-hopping   hopping   1    400000
+flink-heap-sessions  sessions  1   3000000
+'
+
+ROUNDS=$(number PEERS_ROUNDS "${PEERS_ROUNDS:-5}")
+HEAP=$(number PEERS_HEAP "${PEERS_HEAP:-4096}")
+[ -z "${PEERS_EVENTS:-}" ] || number PEERS_EVENTS "$PEERS_EVENTS" > /dev/null
+WORKERS=$(number PEERS_WORKERS "${PEERS_WORKERS:-1}")
+check_pattern
+CORES=${PEERS_CORES:-$(seq -s , 0 $((WORKERS - 1)))}
+DIR=${PEERS_DIR:-$HOME/.cache/highwater/peers}
+mkdir -p "$DIR"
+STATE=$(mktemp -d "$DIR/state.XXXXXX")
+trap 'rm -rf "$STATE"' EXIT
+
+hold_to_cores
+build_highwater
+for peer in flink spark renoir; do
+    if wanted "$peer"; then
+        "build_$peer" || skip "$peer"
+    fi
+done
+print_setup
+
+# What a job prints last. Arguments: name, workload, events.
+measure() {
+    case $1 in
+        highwater) run_highwater "$2" "$3" ;;
+        flink-*) run_flink "$1" "$3" ;;
+        spark-*) run_spark "${1#spark-}" "$3" ;;
+        renoir-*) run_renoir "${1#renoir-}" "$3" ;;
+    esac
+}
+
+RESULTS="$DIR/results.tsv"
+: > "$RESULTS"
+for round in $(seq "$ROUNDS"); do
+    while read -r -u 3 name workload most events; do
+        [ -n "$name" ] && job_wanted "$name" "$most" || continue
+        events=${PEERS_EVENTS:-$events}
+        ours=$(one_line highwater "$workload" "$events") || give_up "Highwater failed at $workload"
+        if ! theirs=$(one_line "$name" "$workload" "$events"); then
+            fail_job "$name"
+            continue
+        fi
+        if [ "$(results_of "$ours")" != "$(results_of "$theirs")" ]; then
+            give_up "results differ at $workload:"$'\n'"  highwater: $ours"$'\n'"  $name: $theirs"
+        fi
+        printf '%s\t%s\t%s\t%s\t%s\n' "$name" "$workload" "$events" \
+            "$(seconds_of "$ours")" "$(seconds_of "$theirs")" >> "$RESULTS"
+        echo "round $round of $ROUNDS, $name: $ours | $(seconds_of "$theirs") s" >&2
+    done 3<<< "$JOBS"
+done
+print_report
+finish
