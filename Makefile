@@ -7,7 +7,7 @@ BUILD = --release --workspace
 # the time to build. Everything below them, RocksDB too, is the same build as elsewhere.
 TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
 
-.PHONY: demo test lint bench bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
+.PHONY: demo test lint bench bench-workloads bench-check bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
 .PHONY: planted law test-long peers bench-instructions
 
 setup:
@@ -28,6 +28,14 @@ lint: setup
 
 bench: setup
 	$(CARGO) bench --workspace --benches
+
+# Some of them: make bench-workloads WORKLOADS="B2 B5"
+bench-workloads: setup
+	$(CARGO) bench --workspace --bench workloads -- $(WORKLOADS)
+
+# The queries of B5 beside a recomputation, row by row.
+bench-check: setup
+	$(CARGO) bench --workspace --bench workloads -- check
 
 # Instructions an event, beside the committed figures.
 bench-instructions: setup

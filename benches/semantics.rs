@@ -1,21 +1,18 @@
-//! What the rules cost: hopping windows beside tumbling ones, sessions, deduplication, and the
-//! watermark of ten thousand partitions.
+//! What the rules cost: deduplication, and the watermark of ten thousand partitions. Hopping
+//! windows and sessions are in the bench `workloads`.
 //!
 //! What is compared runs in turn, in one process, on one worker; medians of pairs are printed,
 //! because the machine's speed drifts. Controls are bare loops that do the same job.
 //!
-//! `cargo bench --bench semantics [-- EVENTS [hopping|sessions|dedup|partitions] [peer]]`
+//! `cargo bench --bench semantics [-- EVENTS [dedup|partitions]]`, and for `make peers`
+//! `-- EVENTS [hopping|sessions] peer`
 
 #[path = "semantics/dedup.rs"]
 mod dedup;
-#[path = "semantics/hopping.rs"]
-mod hopping;
 #[path = "semantics/partitions.rs"]
 mod partitions;
 #[path = "semantics/peers.rs"]
 mod peers;
-#[path = "semantics/sessions.rs"]
-mod sessions;
 
 use std::time::Duration;
 
@@ -69,7 +66,7 @@ fn settings() -> Settings {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let events = arguments.iter().filter_map(|a| a.parse().ok()).next().unwrap_or(10_000_000);
-    let known = ["hopping", "sessions", "dedup", "partitions"];
+    let known = ["dedup", "partitions"];
     let chosen = |name: &str| {
         let named = |a: &String| known.contains(&a.as_str());
         !arguments.iter().any(named) || arguments.iter().any(|a| a == name)
@@ -81,12 +78,6 @@ fn main() {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{cores} cores; medians of {ROUNDS} rounds, least and most in brackets");
-    if chosen("hopping") {
-        hopping::bench(events);
-    }
-    if chosen("sessions") {
-        sessions::bench(events);
-    }
     if chosen("dedup") {
         dedup::bench(events);
     }

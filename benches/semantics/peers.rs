@@ -6,9 +6,24 @@ use std::time::{Duration, Instant};
 use highwater::prelude::*;
 use highwater::source::Generator;
 
-use super::{Event, hopping, or_exit, sessions, settings, splitmix64};
+use super::{Event, or_exit, settings, splitmix64};
 
 const BOUND: Span = millis(100);
+
+/// 10,000 keys, and 100,000 events to a second of event time.
+fn of_hopping(index: u64) -> Event {
+    let time = EventTime::from_micros(index as i64 * 1_000_000 / 100_000);
+    Event { key: (splitmix64(index) >> 32) % 10_000, time }
+}
+
+/// A million keys, and a million events to a second of event time. Five in a hundred lie behind
+/// their partition's promise.
+fn of_sessions(index: u64) -> Event {
+    let random = splitmix64(index);
+    let behind = if random % 100 < 5 { 1_000_000 } else { 0 };
+    let time = EventTime::from_micros(index as i64 - behind);
+    Event { key: (random >> 32) % 1_000_000, time }
+}
 
 /// An order-independent checksum of results, how many there were, and of events that were late.
 #[derive(Clone, Default)]
@@ -73,8 +88,8 @@ fn flow<W: WindowKind<Event>>(
 /// A first run, as other engines have one to warm up, and one that counts.
 pub(super) fn run(events: u64, job: &str) {
     let once = || match job {
-        "hopping" => flow(events, Hopping::of(seconds(60), seconds(1)), hopping::shared_event),
-        _ => flow(events, Session::with_gap(sessions::GAP), sessions::event),
+        "hopping" => flow(events, Hopping::of(seconds(60), seconds(1)), of_hopping),
+        _ => flow(events, Session::with_gap(seconds(2)), of_sessions),
     };
     once();
     let (time, Check { results, sum, late }) = once();

@@ -82,17 +82,22 @@ pub(crate) fn run(flow: Flow, total: &Total, events: u64, rung: Rung, workers: u
 /// As `Flow::run`, but Ctrl-C ends the bench. Returns the time from the opening of the source to
 /// the last commit.
 pub(crate) fn run_quietly(flow: Flow, settings: Settings) -> Result<Duration, Error> {
-    clock::opened();
-    flow.spawn(settings)?.wait()?;
-    Ok(clock::opened().elapsed())
+    Ok(run_from(flow, settings)?.elapsed())
 }
 
-/// CPU time of this process so far, of threads that have ended too.
+/// The same, and returns when the source was opened.
+pub(crate) fn run_from(flow: Flow, settings: Settings) -> Result<Instant, Error> {
+    clock::opened();
+    flow.spawn(settings)?.wait()?;
+    Ok(clock::opened())
+}
+
+/// CPU time of this process and its children so far, also of those that have ended.
 pub(crate) fn cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-    // User and system time, in hundredths of a second.
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    // User and system time of both, in hundredths of a second.
+    let ticks: u64 = fields.skip(11).take(4).filter_map(|field| field.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }
 
