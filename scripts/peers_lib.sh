@@ -85,7 +85,8 @@ hold_to_cores() {
     JVM_CORES=$(${HOLD[@]+"${HOLD[@]}"} nproc)
     COLLECTOR=-XX:+UseParallelGC
     [ "$JVM_CORES" -gt 1 ] || COLLECTOR=-XX:+UseSerialGC
-    JVM=("-Xms${HEAP}m" "-Xmx${HEAP}m" "-Xmn$((HEAP / 2))m" "$COLLECTOR" -XX:MetaspaceSize=256m)
+    JVM=("-Xms${HEAP}m" "-Xmx${HEAP}m" "-Xmn$((HEAP / 2))m" "$COLLECTOR" -XX:MetaspaceSize=256m
+        -XX:+ExitOnOutOfMemoryError)
 }
 
 build_highwater() {
