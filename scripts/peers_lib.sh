@@ -85,7 +85,8 @@ hold_to_cores() {
     JVM_CORES=$(${HOLD[@]+"${HOLD[@]}"} nproc)
     COLLECTOR=-XX:+UseParallelGC
     [ "$JVM_CORES" -gt 1 ] || COLLECTOR=-XX:+UseSerialGC
-    JVM=("-Xms${HEAP}m" "-Xmx${HEAP}m" "-Xmn$((HEAP / 2))m" "$COLLECTOR" -XX:MetaspaceSize=256m)
+    JVM=("-Xms${HEAP}m" "-Xmx${HEAP}m" "-Xmn$((HEAP / 2))m" "$COLLECTOR" -XX:MetaspaceSize=256m
+        -XX:+ExitOnOutOfMemoryError)
 }
 
 build_highwater() {
@@ -236,11 +237,12 @@ print_report() {
                     t = list[j]; list[j] = list[j - 1]; list[j - 1] = t
                 }
         }
-        function show(name, key, kind, unit,    i, n, list) {
+        function show(key, kind, unit,    i, n, list, middle) {
             n = count[key]
             for (i = 1; i <= n; i++) list[i] = value[key, kind, i]
             rank(list, n)
-            return sprintf("%8.3f%s (%.3f to %.3f)", list[int((n + 1) / 2)], unit, list[1], list[n])
+            middle = (list[int((n + 1) / 2)] + list[int(n / 2) + 1]) / 2
+            return sprintf("%8.3f%s (%.3f to %.3f)", middle, unit, list[1], list[n])
         }
         {
             key = $1
@@ -255,9 +257,9 @@ print_report() {
             for (j = 1; j <= jobs; j++) {
                 key = order[j]
                 printf "%s: %s, %d events\n", key, workload[key], events[key]
-                print "    peer       " show(key, key, "theirs", "")
-                print "    highwater  " show(key, key, "ours", "")
-                print "    ratio      " show(key, key, "ratio", "x")
+                print "    peer       " show(key, "theirs", "")
+                print "    highwater  " show(key, "ours", "")
+                print "    ratio      " show(key, "ratio", "x")
             }
         }' "$RESULTS"
 }

@@ -1,7 +1,7 @@
 //! B2 on Renoir: tumbling windows of 1 s, count and sum of 100,000 keys.
 //!
-//! `renoir-peer EVENTS WORKERS group|key WARM`. `group`: keys go through an exchange, as `group_by` does;
-//! `key`: they stay where they are, as one may with one task in all.
+//! `renoir-peer EVENTS WORKERS group|key WARM`. With `group`, keys go through an exchange, as
+//! `group_by` does; with `key` they stay where they are, as one may with one task in all.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

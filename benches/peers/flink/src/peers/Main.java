@@ -7,13 +7,16 @@ import org.apache.flink.configuration.Configuration;
 import org.apache.flink.runtime.util.EnvironmentInformation;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 
-/** `Main JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY`: one job, after a warm-up. */
+/** One job, after a warm-up of it, with {@link #USAGE}. */
 public final class Main {
+    private static final String USAGE =
+            "JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY";
+
     private Main() {}
 
     public static void main(String[] arguments) throws Exception {
         if (arguments.length != 7) {
-            System.err.println("usage: JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY");
+            System.err.println("usage: " + USAGE);
             System.exit(2);
         }
         long events = Long.parseLong(arguments[1]);
