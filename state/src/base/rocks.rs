@@ -61,7 +61,9 @@ fn options(memory: u64) -> Options {
     options.set_stats_dump_period_sec(0);
     options.set_max_manifest_file_size(4 << 20);
     options.set_paranoid_checks(true);
-    options.set_write_buffer_size((memory / 4).clamp(1 << 20, 64 << 20) as usize);
+    // One move of commits is one file: smaller ones would be merged more often. It is flushed at
+    // the end of each move, so the buffer is seldom full.
+    options.set_write_buffer_size(memory.clamp(1 << 20, 64 << 20) as usize);
     options.set_max_write_buffer_number(2);
     options.set_max_background_jobs(2);
     options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
