@@ -7,8 +7,8 @@ BUILD = --release --workspace
 # the time to build. Everything below them, RocksDB too, is the same build as elsewhere.
 TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
 
-.PHONY: demo test lint bench bench-workloads bench-check bench-state fuzz fuzz-long doc setup crash powercut soak corruption rescale
-.PHONY: planted law test-long peers bench-instructions
+.PHONY: demo test lint doc setup fuzz fuzz-long crash powercut soak corruption rescale planted law
+.PHONY: test-long bench bench-workloads bench-check bench-instructions bench-state peers
 
 setup:
 	@./scripts/setup.sh

@@ -167,9 +167,10 @@ fn mb(bytes: u64) -> f64 {
 /// This program once more, in a process of its own that does one thing.
 fn child(arguments: &[&str]) -> Result<(Child, impl FnMut() -> Result<Vec<f64>> + use<>)> {
     let mut command = Command::new(std::env::current_exe()?);
-    // With an arena per thread, glibc's malloc keeps some 80 MB that nobody uses: the goal is for
-    // what the store needs. Another choice of the caller's stands.
-    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+    // With an arena per thread, glibc's malloc keeps memory that nobody uses: where the resident
+    // memory of several threads is compared with a budget, they share one. A choice of the
+    // caller's stands.
+    if arguments.first() == Some(&"spill") && std::env::var_os("MALLOC_ARENA_MAX").is_none() {
         command.env("MALLOC_ARENA_MAX", "1");
     }
     let mut child = command.arg("child").args(arguments).stdout(Stdio::piped()).spawn()?;

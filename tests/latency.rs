@@ -147,6 +147,20 @@ fn a_limit_is_found_between_what_is_sustained_and_what_is_not() {
 }
 
 #[test]
+fn a_load_is_one_source() {
+    let twice = |setup: &Setup| {
+        let flow = Flow::new("twice");
+        for name in ["one", "two"] {
+            let events = flow.source(name, setup.events(|_, due| due));
+            events.sink(&format!("{name} out"), setup.answers(|due: &EventTime| *due));
+        }
+        flow
+    };
+    let refused = load().run(Settings::in_memory().workers(1), twice).unwrap_err();
+    assert!(refused.to_string().contains("`events` was used for two"), "{refused}");
+}
+
+#[test]
 fn a_load_of_nothing_is_refused() {
     let refused = Load::of(0.0).run(Settings::in_memory(), echo).unwrap_err();
     assert!(refused.to_string().contains("0 events per second"), "{refused}");

@@ -1,6 +1,6 @@
 //! A load: so many events a second, for so long.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,6 +92,7 @@ impl Load {
                 events,
                 give_up_micros: to.saturating_add(micros(self.patience)),
                 read: AtomicU64::new(0),
+                opened: AtomicBool::new(false),
                 record: Mutex::new(Record::new(from, to)?),
             }),
         };
@@ -133,7 +134,7 @@ impl std::fmt::Debug for Setup {
 
 impl Setup {
     /// The load as a source. `row` makes an event of its number, from 0 on, and of the moment at
-    /// which it is due: that is its event time, if it has one.
+    /// which it is due: that is its event time, if it has one. A flow has one such source.
     pub fn events<T: Data>(
         &self,
         row: impl Fn(u64, EventTime) -> T + Send + Sync + 'static,

@@ -30,6 +30,8 @@ pub(super) struct Pace {
     /// The moment, in µs since the beginning, after which nothing more is read.
     pub(super) give_up_micros: i64,
     pub(super) read: AtomicU64,
+    /// The load is somebody's source.
+    pub(super) opened: AtomicBool,
     pub(super) record: Mutex<Record>,
 }
 
@@ -68,6 +70,13 @@ impl<T: Data> Paced<T> {
     }
 }
 
+/// A flow that could not start does not detach its sources.
+impl<T> Drop for Paced<T> {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
 impl<T> fmt::Debug for Paced<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Paced").field("rate", &self.pace.rate).finish_non_exhaustive()
@@ -96,6 +105,9 @@ impl<T: Data> Source for Paced<T> {
     fn open(&self, _partition: &str, resume: &Resume) -> Result<Box<dyn Reader<T>>, Error> {
         if resume.position > 0 {
             return Err(Error::plan("a load cannot go on where another one stopped"));
+        }
+        if self.pace.opened.swap(true, Ordering::Relaxed) {
+            return Err(Error::plan("a load is one source: `events` was used for two"));
         }
         self.pace.clock.begin();
         Ok(Box::new(PacedReader { pace: self.pace.clone(), row: self.row.clone(), next: 0 }))

@@ -121,7 +121,7 @@ impl DurableStore {
         let Recovered { incarnation, commits } = recover(&*files, &log_dir, position, started)?;
         if incarnation == 0 && position == Position::default() {
             position = beginning();
-            base.apply(position, &[], &mut |_| Ok(()))?;
+            base.apply(position, &[], &mut |_| ())?;
             base.sync()?;
         }
         let before = position;
@@ -130,7 +130,7 @@ impl DurableStore {
             Log::start(files.clone(), &log_dir, incarnation + 1, position, &tail)?;
         if !started && !planted("log-never-missed") {
             // From now on there is a log; until the base holds commits nothing else says so.
-            base.apply(position, STARTED, &mut |_| Ok(()))?;
+            base.apply(position, STARTED, &mut |_| ())?;
             base.sync()?;
         }
         let state = State::new(before, record, positions.into_iter().zip(tail));

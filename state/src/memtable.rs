@@ -9,7 +9,7 @@ use hashbrown::hash_table::Entry as Slot;
 
 use crate::base::{Position, VisitChange, operator_prefix};
 use crate::changes::{Changes, Commit, Entry};
-use crate::{Error, KEY_GROUPS, KeyGroup, hash_bytes};
+use crate::{KEY_GROUPS, KeyGroup, hash_bytes};
 
 /// The last change of each key, in commits that stay as they were.
 #[derive(Default)]
@@ -222,7 +222,7 @@ impl Memtable {
 
     /// Gives the last change of every key, by full key, in order. What is held at a time is what
     /// one key group has changed.
-    pub(crate) fn each_change(&self, visit: &mut VisitChange<'_>) -> Result<(), Error> {
+    pub(crate) fn each_change(&self, visit: &mut VisitChange<'_>) {
         let mut operators: Vec<(Vec<u8>, &Index)> =
             self.operators.iter().map(|(id, index)| (operator_prefix(id), index)).collect();
         // Ids of which one begins with the other are ordered otherwise with a zero byte behind.
@@ -234,11 +234,10 @@ impl Memtable {
                     full.truncate(prefix);
                     full.extend_from_slice(&group.to_be_bytes());
                     full.extend_from_slice(key);
-                    visit(&full, value)?;
+                    visit(&full, value);
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -306,9 +305,8 @@ mod tests {
             let all = table.sorted("op", &(0..u16::MAX), &[]);
             let visit = &mut |full: &[u8], value: Option<&[u8]>| {
                 visited.push((full.to_vec(), value.map(<[u8]>::to_vec)));
-                Ok(())
             };
-            table.each_change(visit).unwrap();
+            table.each_change(visit);
             let full = |(group, key, value): &Entry<'_>| {
                 (full_key("op", *group, key), value.map(<[u8]>::to_vec))
             };

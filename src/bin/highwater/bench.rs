@@ -80,8 +80,7 @@ pub struct LatencyOptions {
 /// How long the machine is listened to before the load, and after it.
 const LISTEN: Duration = Duration::from_secs(2);
 
-/// How many events are made before it is looked at what they cost: well mixed, and without a
-/// table (the finaliser of MurmurHash3).
+/// Keys in no order (the finaliser of MurmurHash3).
 fn mixed(index: u64) -> u64 {
     let mut mixed = index.wrapping_add(1);
     mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

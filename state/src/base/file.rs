@@ -81,8 +81,7 @@ impl Base for FileBase {
                 Some(value) => contents.entries.insert(key.to_vec(), value.to_vec()),
                 None => contents.entries.remove(key),
             };
-            Ok(())
-        })?;
+        });
         contents.position = position;
         contents.record = Some(record.to_vec());
         Ok(())

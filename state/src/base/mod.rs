@@ -30,11 +30,11 @@ pub struct Position {
 pub type VisitRaw<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, Error> + 'a;
 
 /// Takes a change: an entry's full key, and its value or `None` where it is deleted.
-pub type VisitChange<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), Error> + 'a;
+pub type VisitChange<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
 
 /// Gives each change to a visitor, in order of full key, each key once. Nobody needs to hold all
 /// of them at a time.
-pub type EachChange<'a> = dyn FnMut(&mut VisitChange<'_>) -> Result<(), Error> + 'a;
+pub type EachChange<'a> = dyn FnMut(&mut VisitChange<'_>) + 'a;
 
 /// Sorted entries by full key, with the position and record of the commit up to which they are
 /// complete. Keys here are those of [`full_key`].
@@ -48,10 +48,7 @@ pub trait Base: Send + Sync + 'static {
     /// Where it cannot be read.
     fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error>;
 
-    /// Changes entries, then position and record. Nothing of it need be durable, and what a crash
-    /// leaves may hold some of the entries without the position; but never the position without
-    /// all of them. So the log must hold these commits, durably, until [`sync`](Self::sync) has
-    /// returned.
+    /// Changes entries, position and record in one atomic step that need not be durable.
     ///
     /// # Errors
     /// Where it cannot be written.

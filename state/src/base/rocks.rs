@@ -36,9 +36,6 @@ const FILTER_BITS: f64 = 10.0;
 /// Flushes and compactions write at most so many bytes a second, so that commits find the disk.
 const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
 
-/// Changes are handed over in batches of about so many bytes: a batch is a copy of them.
-const BATCH_BYTES: usize = 1 << 20;
-
 fn options(memory: u64) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_bloom_filter(FILTER_BITS, false);
@@ -61,9 +58,7 @@ fn options(memory: u64) -> Options {
     options.set_stats_dump_period_sec(0);
     options.set_max_manifest_file_size(4 << 20);
     options.set_paranoid_checks(true);
-    // One move of commits is one file: smaller ones would be merged more often. It is flushed at
-    // the end of each move, so the buffer is seldom full.
-    options.set_write_buffer_size(memory.clamp(1 << 20, 64 << 20) as usize);
+    options.set_write_buffer_size((memory / 4).clamp(1 << 20, 64 << 20) as usize);
     options.set_max_write_buffer_number(2);
     options.set_max_background_jobs(2);
     options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
@@ -162,24 +157,17 @@ impl Base for RocksBase {
     ) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        let write = |batch| self.db.write_opt(batch, &options).map_err(|e| self.failed(e));
         let (mut batch, mut sealed) = (WriteBatch::default(), Vec::new());
-        changes(&mut |key, value| {
-            match value {
-                Some(value) => {
-                    seal(value, &mut sealed);
-                    batch.put(key, &sealed);
-                }
-                None => batch.delete(key),
+        changes(&mut |key, value| match value {
+            Some(value) => {
+                seal(value, &mut sealed);
+                batch.put(key, &sealed);
             }
-            if batch.size_in_bytes() >= BATCH_BYTES {
-                write(std::mem::take(&mut batch))?;
-            }
-            Ok(())
-        })?;
-        // IMPORTANT: last, and RocksDB keeps the order of writing.
+            None => batch.delete(key),
+        });
         batch.put(HEAD, encode_head(position, record));
-        write(batch)
+        // IMPORTANT: one batch, see ADR 25.
+        self.db.write_opt(batch, &options).map_err(|e| self.failed(e))
     }
 
     fn sync(&self) -> Result<(), Error> {
