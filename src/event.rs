@@ -48,6 +48,9 @@ impl Partition {
     }
 }
 
+/// Rows per batch: enough to pay for a batch, few enough to stay in the cache.
+pub(crate) const BATCH_ROWS: usize = 4096;
+
 /// The positions of a batch's rows in their partition.
 #[derive(Clone, Debug)]
 pub(crate) enum Positions {

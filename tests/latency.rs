@@ -24,6 +24,18 @@ fn stalled(setup: &Setup, at: u64, stall: Duration) -> Flow {
     flow
 }
 
+/// Every event takes at least so long.
+fn slow(setup: &Setup, each: Duration) -> Flow {
+    let flow = Flow::new("slow");
+    flow.source("events", setup.events(|_, due| due))
+        .map(move |due| {
+            std::thread::sleep(each);
+            due
+        })
+        .sink("answers", setup.answers(|due: &EventTime| *due));
+    flow
+}
+
 fn load() -> Load {
     Load::of(5_000.0).warm_up(Duration::from_millis(250)).lasting(Duration::from_secs(2))
 }
@@ -61,16 +73,7 @@ fn a_stall_is_felt_by_all_that_was_due_meanwhile() {
 /// What is never read has no answer, and is told; a flow that falls behind is not sustained.
 #[test]
 fn a_load_that_is_too_much_is_found_out() {
-    let slow = |setup: &Setup| {
-        let flow = Flow::new("slow");
-        flow.source("events", setup.events(|_, due| due))
-            .map(|due| {
-                std::thread::sleep(Duration::from_millis(1));
-                due
-            })
-            .sink("answers", setup.answers(|due: &EventTime| *due));
-        flow
-    };
+    let slow = |setup: &Setup| slow(setup, Duration::from_millis(1));
     // Events count as read when their tick begins: with large ticks all would be soon.
     let settings = Settings::in_memory().workers(1).tick_max_events(20);
     let impatient = load().patience(Duration::from_millis(100));
@@ -128,16 +131,7 @@ fn what_was_measured_can_be_written_and_read() {
 /// A flow that needs at least 100 µs for each event cannot sustain more than 10,000 a second.
 #[test]
 fn a_limit_is_found_between_what_is_sustained_and_what_is_not() {
-    let slow = |setup: &Setup| {
-        let flow = Flow::new("slow");
-        flow.source("events", setup.events(|_, due| due))
-            .map(|due| {
-                std::thread::sleep(Duration::from_micros(100));
-                due
-            })
-            .sink("answers", setup.answers(|due: &EventTime| *due));
-        flow
-    };
+    let slow = |setup: &Setup| slow(setup, Duration::from_micros(100));
     let load = Load::of(500.0).warm_up(Duration::ZERO).lasting(Duration::from_millis(750));
     let limit = load.find_limit(&Settings::in_memory().workers(1), slow).unwrap();
     assert!(limit.rate < 10_000.0, "{limit:?}");

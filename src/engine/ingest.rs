@@ -14,14 +14,11 @@ use super::parcel::{Body, Parcel, TickEnd};
 use super::runner::{Output, give};
 use super::shared::{Control, Event, OperatorSeal, PollReport, ReadOrder, TickOpen, WorkerShared};
 use crate::error::Error;
-use crate::event::{Batch, Origin, Partition};
+use crate::event::{BATCH_ROWS, Batch, Origin, Partition};
 use crate::flow::{AnyReader, AnySource};
 use crate::operator::{Counters, Reading, user_panic};
 use crate::source::{ReadState, Resume};
 use crate::time::{Outcome, Summary, Watermark};
-
-/// Rows per batch: enough to pay for a batch, few enough to stay in the cache.
-const BATCH_ROWS: usize = 4096;
 
 /// One source of the plan, with the partitions of it that this worker reads.
 pub(super) struct IngestSource {

@@ -13,16 +13,13 @@ use super::waiting::Place;
 use super::window::late_element;
 use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::error::Error;
-use crate::event::{Data, Rows, Stored};
+use crate::event::{BATCH_ROWS, Data, Rows, Stored};
 use crate::keyed::{Backing, Either, KeyOf, encode_key};
 use crate::time::{EventTime, Span, Watermark};
 
 /// First byte of an entry's key: the side.
 const LEFT: u8 = 0;
 const RIGHT: u8 = 1;
-
-/// Results are sent on when so many have gathered.
-const SEND_ROWS: usize = 4096;
 
 /// Which rows come out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,7 +296,7 @@ where
                     self.accept_right(place, row)?;
                 }
             }
-            if self.results.len() >= SEND_ROWS {
+            if self.results.len() >= BATCH_ROWS {
                 self.results.send(cx);
             }
         }

@@ -12,7 +12,7 @@ use super::window_results::send_results;
 use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed};
 use crate::aggregate::{Aggregate, Stamp};
 use crate::error::Error;
-use crate::event::{Batch, Data, LateReason, Rows};
+use crate::event::{BATCH_ROWS, Batch, Data, LateReason, Rows};
 use crate::keyed::{AHEAD, Backing, KeyOf, look_ahead, look_ahead_at};
 use crate::time::{EventTime, Span, Watermark};
 use crate::window::{Gap, SessionSet, Window, WindowResult};
@@ -35,9 +35,6 @@ pub(crate) struct SessionAggregate<T, K: KeyOf<T>, G, A: Aggregate<T>> {
 
 /// Sessions that have just closed.
 type Closed<K, S> = Vec<(Window, K, S)>;
-
-/// Results per batch.
-const BATCH_ROWS: usize = 4096;
 
 impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> SessionAggregate<T, K, G, A> {
     pub(crate) fn restore(
@@ -96,7 +93,7 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> SessionAggregate<T, K, G,
     }
 
     /// Closes what is over of one key, and asks to look again at each session that has grown
-    /// since it, or a part of it, was to end at one of `times`.
+    /// since it, or a part of it, was to end: `entries` are those of the key.
     fn close(&mut self, entries: &[Entry<K::Key>], closed: &mut Closed<K::Key, A::State>, cx: &Cx) {
         let Some(Entry { hash, key, .. }) = entries.first() else { return };
         let Some(sessions) = self.table.get(*hash, key) else { return };
