@@ -8,7 +8,7 @@ BUILD = --release --workspace
 TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
 
 .PHONY: demo test lint doc setup fuzz fuzz-long crash powercut soak corruption rescale planted law
-.PHONY: test-long bench bench-workloads bench-check bench-instructions bench-state peers
+.PHONY: servers servers-stop test-long bench bench-workloads bench-check bench-instructions bench-state peers
 
 setup:
 	@./scripts/setup.sh
@@ -21,6 +21,14 @@ demo: setup
 test: setup
 	$(CARGO) test $(TESTED) --lib --bins --tests --examples
 	$(CARGO) test $(TESTED) --doc
+
+# An Apache Kafka and the other servers that tests use, on loopback, until `make servers-stop` or
+# until nobody has used them for ten minutes. Tests start them by themselves.
+servers:
+	@./scripts/servers.sh start all
+
+servers-stop:
+	@./scripts/servers.sh stop all
 
 lint: setup
 	$(CARGO) fmt --all --check
