@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use highwater::prelude::*;
-use highwater::sink::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use highwater::sink::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use highwater::source::{Fetched, ReadState, Reader, Replay, Resume, Source};
 
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -137,9 +137,9 @@ impl Sink<(u64, u64)> for FaultySink {
         Box::new(FaultyEncoder { inner, fault: self.fault })
     }
 
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
         let left = self.fault.filter(|f| f.0 == Fault::Writer).map(|f| 3 + f.1);
-        Ok(Box::new(FaultyWriter { inner: Sink::<(u64, u64)>::open(&self.inner, token)?, left }))
+        Ok(Box::new(FaultyWriter { inner: Sink::<(u64, u64)>::open(&self.inner, opening)?, left }))
     }
 }
 

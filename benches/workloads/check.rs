@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use highwater::sink::{Chunk, CommitInfo, Encoder, Guarantee, Sink, SinkWriter};
+use highwater::sink::{Chunk, CommitInfo, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use highwater::{BoxError, Data, Error, EventTime, Tick};
 
 use crate::events::splitmix64;
@@ -79,9 +79,9 @@ impl<T: Data, F: Fn(&mut Check, &T) + Clone + Send + Sync + 'static> Sink<T> for
         Box::new(CheckEncoder { add: self.add.clone(), check: Check::default() })
     }
 
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
         let number = |at| {
-            let bytes = token.and_then(|token| token.get(at..)?.first_chunk());
+            let bytes = opening.token.and_then(|token| token.get(at..)?.first_chunk());
             bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
         };
         let check = Check { results: number(0), sum: number(8) };

@@ -13,10 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Partition;
 use crate::flow::{AnySource, Body, Plan};
 use crate::settings::Settings;
-use crate::sink::{Letter, SinkWriter};
+use crate::sink::{Letter, Opening, SinkWriter};
 use crate::source::{ReadState, Waker};
 use crate::tick::outbox::{Outbox, pending};
-use crate::tick::{PartitionRecord, TickRecord, delete_all};
+use crate::tick::{PartitionRecord, TickRecord, delete_all, guarded};
 
 /// The store of a flow, and what it is if it is on disk.
 pub(super) struct Opened {
@@ -154,11 +154,18 @@ pub(super) fn open_sinks(
     let mut sinks = BTreeMap::new();
     for node in &plan.nodes {
         if let Body::Sink(sink) = &node.body {
-            let token = record.sinks.get(&*node.id).map(Vec::as_slice);
-            let mut writer = sink.open(token).map_err(|e| e.in_operator(&node.id))?;
-            for (tick, bytes) in pending(store, &node.id)? {
-                let letter = Letter { incarnation: record.incarnation + 1, tick, bytes: &bytes };
-                writer.send(&letter).map_err(|e| e.in_operator(&node.id))?;
+            let letters = pending(store, &node.id)?;
+            let opening = Opening {
+                flow: &plan.name,
+                sink: &node.id,
+                token: record.sinks.get(&*node.id).map(Vec::as_slice),
+                committed: record.tick,
+                letters: letters.len(),
+            };
+            let mut writer = guarded(&node.id, || sink.open(&opening))?;
+            for (tick, bytes) in letters {
+                let letter = Letter { tick, bytes: &bytes };
+                guarded(&node.id, || writer.send(&letter))?;
                 outbox.sent(&node.id, tick);
             }
             sinks.insert(node.id.to_string(), writer);

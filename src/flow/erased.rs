@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::event::{Batch, Data, Origin, Partition, Rows};
 use crate::operator::Logic;
 use crate::operator::sink::Encode;
-use crate::sink::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use crate::sink::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use crate::source::{DeadLetter, Fetched, ReadState, Reader, Replay, Resume, Source, Waker};
 use crate::time::EventTime;
 
@@ -114,7 +114,7 @@ pub(crate) trait AnySink: Send + Sync {
     fn guarantee(&self) -> Guarantee;
     /// The worker's half. With `collect`, rows are handed over as they are, for a test driver.
     fn logic(&self, collect: bool) -> Box<dyn Logic>;
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error>;
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error>;
 }
 
 pub(crate) struct TypedSink<T> {
@@ -131,8 +131,8 @@ impl<T: Data> AnySink for TypedSink<T> {
         Box::new(Encode { encoder })
     }
 
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
-        self.sink.open(token)
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
+        self.sink.open(opening)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::paced::Pace;
 use crate::error::{BoxError, Error};
 use crate::event::Data;
-use crate::sink::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use crate::sink::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use crate::time::{EventTime, Tick};
 
 type Due<T> = dyn Fn(&T) -> EventTime + Send + Sync;
@@ -49,7 +49,7 @@ impl<T: Data> Sink<T> for Answers<T> {
         Box::new(DueEncoder { pace, due, dues: Vec::new() })
     }
 
-    fn open(&self, _token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
+    fn open(&self, _: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
         let (pace, durable) = (self.pace.clone(), self.durable);
         Ok(Box::new(AnswerWriter { pace, durable, written: Vec::new(), staged: Vec::new() }))
     }

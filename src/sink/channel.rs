@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use super::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use crate::error::{BoxError, Error};
 use crate::event::Data;
 use crate::time::{EventTime, Tick};
@@ -20,7 +20,7 @@ use crate::time::{EventTime, Tick};
 /// let (sink, mut received) = channel::<u32>();
 /// // What the flow does with the sink:
 /// let mut encoder = sink.encoder();
-/// let mut writer = sink.open(None)?;
+/// let mut writer = sink.open(&Opening::with(None))?;
 /// encoder.encode(vec![1, 2], &[]).unwrap();
 /// writer.write(Tick(0), encoder.take().unwrap())?;
 /// assert_eq!(received.try_recv(), Some(1));
@@ -55,7 +55,7 @@ enum Message<T> {
 /// use highwater::sink::{Sink, channel};
 ///
 /// let (sink, received) = channel::<u32>();
-/// drop(sink.open(None)?); // a flow without output
+/// drop(sink.open(&Opening::with(None))?); // a flow without output
 /// assert_eq!(received.count(), 0);
 /// # Ok::<(), highwater::Error>(())
 /// ```
@@ -162,7 +162,7 @@ impl<T: Data> Sink<T> for ChannelSink<T> {
         Box::new(RowEncoder { rows: Vec::new() })
     }
 
-    fn open(&self, _token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
+    fn open(&self, _: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
         Ok(Box::new(ChannelWriter { sender: self.sender.clone() }))
     }
 }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_flow_that_is_run_again_is_received_again() {
         let (sink, mut received) = channel::<u32>();
-        let mut writer = sink.open(None).unwrap();
+        let mut writer = sink.open(&Opening::with(None)).unwrap();
         send(&sink, &mut *writer, vec![1, 2]);
         assert_eq!(received.next(), Some(1));
         drop(writer);
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(received.next(), None);
         assert_eq!(received.next(), None, "no waiting for a flow that does not run");
 
-        let mut writer = sink.open(None).unwrap();
+        let mut writer = sink.open(&Opening::with(None)).unwrap();
         send(&sink, &mut *writer, vec![3]);
         assert_eq!(received.try_recv(), Some(3));
         assert_eq!(received.try_recv(), None);
@@ -251,7 +251,7 @@ mod tests {
             }
             rows
         });
-        let mut writer = sink.open(None).unwrap();
+        let mut writer = sink.open(&Opening::with(None)).unwrap();
         send(&sink, &mut *writer, vec![1]);
         send(&sink, &mut *writer, vec![2, 3]);
         drop(writer);
@@ -262,7 +262,7 @@ mod tests {
     fn a_dropped_receiver_stops_nothing() {
         let (sink, received) = channel::<u32>();
         drop(received);
-        let mut writer = sink.open(None).unwrap();
+        let mut writer = sink.open(&Opening::with(None)).unwrap();
         send(&sink, &mut *writer, vec![1]);
     }
 }

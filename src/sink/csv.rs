@@ -7,7 +7,7 @@ use ::csv::{Writer, WriterBuilder};
 use serde::Serialize;
 
 use super::files::{Encoded, Files};
-use super::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use super::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use crate::error::{BoxError, Error};
 use crate::event::Data;
 use crate::time::EventTime;
@@ -82,8 +82,8 @@ impl<T: Data + Serialize> Sink<T> for Csv {
         Box::new(CsvEncoder { header: None, rows: plain() })
     }
 
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
-        self.files.open(token)
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
+        self.files.open(opening.token)
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         let mut token = None;
         for clock in 0..5 {
             // A new writer each time: the header must not depend on where a run started.
-            let mut writer = Sink::<Row>::open(&sink, token.as_deref()).unwrap();
+            let mut writer = Sink::<Row>::open(&sink, &Opening::with(token.as_deref())).unwrap();
             for count in [clock, clock + 10] {
                 let row = Row { key: "a,b", count: count as u32 };
                 writer.write(Tick(clock), chunk(&sink, vec![row])).unwrap();
@@ -187,7 +187,7 @@ mod tests {
     fn other_columns_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let sink = Csv::to(dir.path());
-        let mut writer = Sink::<Row>::open(&sink, None).unwrap();
+        let mut writer = Sink::<Row>::open(&sink, &Opening::with(None)).unwrap();
         writer.write(Tick(0), chunk(&sink, vec![Row { key: "k", count: 1 }])).unwrap();
         let error = writer.write(Tick(0), chunk(&sink, vec![(1, 2, 3)])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Plan, "{error}");

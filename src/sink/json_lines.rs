@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::files::{Encoded, Files};
-use super::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use super::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use crate::error::{BoxError, Error};
 use crate::event::Data;
 use crate::time::EventTime;
@@ -82,8 +82,8 @@ impl<T: Data + Serialize> Sink<T> for JsonLines {
         Box::new(Lines::new(json))
     }
 
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
-        self.files.open(token)
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
+        self.files.open(opening.token)
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sink = JsonLines::to(dir.path().join("a/b"));
         let mut encoder = Sink::<(u32, &str)>::encoder(&sink);
-        let mut writer = Sink::<(u32, &str)>::open(&sink, None).unwrap();
+        let mut writer = Sink::<(u32, &str)>::open(&sink, &Opening::with(None)).unwrap();
         assert!(encoder.take().is_none());
         encoder.encode(vec![(1, "one"), (2, "two\nlines")], &[]).unwrap();
         writer.write(Tick(0), encoder.take().unwrap()).unwrap();

@@ -4,6 +4,7 @@
 //! chunks; one [`SinkWriter`], on the thread that commits, makes them visible.
 
 mod channel;
+mod claim;
 mod csv;
 mod files;
 mod json_lines;
@@ -13,6 +14,7 @@ use std::any::Any;
 use std::fmt;
 
 pub use channel::{Received, channel};
+pub use claim::{Claim, Mark, Stamp};
 pub use csv::Csv;
 pub use json_lines::JsonLines;
 pub use stdout::Stdout;
@@ -56,12 +58,34 @@ pub trait Sink<T: Data>: Send + Sync + 'static {
     /// An encoder for one worker.
     fn encoder(&self) -> Box<dyn Encoder<T>>;
 
-    /// Opens the writer. `token` is what [`SinkWriter::stage`] returned in the last commit, or
-    /// `None` where there has been none: the writer finishes or removes what a crash left.
+    /// Opens the writer, which finishes or removes what a crash left.
     ///
     /// # Errors
     /// Where the destination cannot be used.
-    fn open(&self, token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error>;
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error>;
+}
+
+/// What a writer is told when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The name of the flow.
+    pub flow: &'a str,
+    /// The id of the sink.
+    pub sink: &'a str,
+    /// What [`SinkWriter::stage`] returned in the last commit; `None` where there has been none.
+    pub token: Option<&'a [u8]>,
+    /// The last tick of the last commit; 0 where there has been none.
+    pub committed: Tick,
+    /// How many letters an earlier run may not have sent: they are sent next.
+    pub letters: usize,
+}
+
+#[cfg(test)]
+impl<'a> Opening<'a> {
+    /// Of a sink without letters.
+    pub(crate) fn with(token: Option<&'a [u8]>) -> Self {
+        Opening { flow: "flow", sink: "sink", token, committed: Tick(0), letters: 0 }
+    }
 }
 
 /// Turns rows into chunks, on a worker's thread.
@@ -88,14 +112,10 @@ pub struct CommitInfo {
 }
 
 /// Output of one commit that was durable with it, on its way to a target that takes it in one
-/// transaction with a token.
+/// transaction with the [stamp](Claim::stamp) by which the target knows what it has.
 #[derive(Clone, Copy, Debug)]
 pub struct Letter<'a> {
-    /// The start of the flow that sends it. It rises with each start: a target that has heard
-    /// from a later one must refuse the letter.
-    pub incarnation: u64,
-    /// The last tick of its commit. It rises with each letter, over all starts: a target that
-    /// has one of this tick or a later one has this letter already, and takes nothing.
+    /// The last tick of its commit. It rises with each letter, over all starts on one state.
     pub tick: Tick,
     /// What [`SinkWriter::outbox`] returned.
     pub bytes: &'a [u8],
@@ -106,8 +126,8 @@ pub struct Letter<'a> {
 ///
 /// There are two ways to exactly once. A target whose output can be hidden, as files can, is
 /// written in `stage` and shown in `publish`. A target with transactions leaves its output in the
-/// outbox, which is part of the commit, and takes it from there together with a token: see
-/// [`Letter`].
+/// outbox, which is part of the commit, and takes it from there together with a stamp: see
+/// [`Claim`].
 pub trait SinkWriter: Send {
     /// Output of a sealed tick, not yet covered by a commit.
     ///
@@ -136,13 +156,13 @@ pub trait SinkWriter: Send {
         None
     }
 
-    /// The commit is durable: sends its letter, with its token (incarnation, tick) in the same
-    /// transaction of the target. At a start it is called for each letter that an earlier run may
-    /// not have sent, oldest first.
+    /// The commit is durable: sends its letter, with its stamp in the same transaction of the
+    /// target. At a start it is called for each letter that an earlier run may not have sent,
+    /// oldest first.
     ///
     /// # Errors
-    /// Stops the flow; a restart sends the letter again. Where a later start of the flow has been
-    /// seen, that must be the error.
+    /// Stops the flow; a restart sends the letter again. Where a later start of the flow has
+    /// claimed the target, that must be the error.
     fn send(&mut self, letter: &Letter<'_>) -> Result<(), Error> {
         let _ = letter;
         Ok(())

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::files::Encoded;
 use super::json_lines::{Format, Lines, json};
-use super::{Chunk, Encoder, Guarantee, Sink, SinkWriter};
+use super::{Chunk, Encoder, Guarantee, Opening, Sink, SinkWriter};
 use crate::error::{BoxError, Error};
 use crate::event::Data;
 use crate::time::Tick;
@@ -37,7 +37,7 @@ impl<T: Data + Serialize> Stdout<T> {
     /// let mut encoder = sink.encoder();
     /// encoder.encode(vec![("EWR", 12)], &[]).unwrap();
     /// // Prints ["EWR",12]
-    /// sink.open(None)?.write(Tick(0), encoder.take().unwrap())?;
+    /// sink.open(&Opening::with(None))?.write(Tick(0), encoder.take().unwrap())?;
     /// # Ok::<(), highwater::Error>(())
     /// ```
     #[must_use]
@@ -57,7 +57,7 @@ impl<T: Data + fmt::Display> Stdout<T> {
     /// let mut encoder = sink.encoder();
     /// encoder.encode(vec!["EWR is late"], &[]).unwrap();
     /// // Prints EWR is late
-    /// sink.open(None)?.write(Tick(0), encoder.take().unwrap())?;
+    /// sink.open(&Opening::with(None))?.write(Tick(0), encoder.take().unwrap())?;
     /// # Ok::<(), highwater::Error>(())
     /// ```
     #[must_use]
@@ -96,7 +96,7 @@ impl<T: Data> Sink<T> for Stdout<T> {
         Box::new(Lines::new(self.format))
     }
 
-    fn open(&self, _token: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
+    fn open(&self, _: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
         Ok(Box::new(LineWriter { target: io::stdout() }))
     }
 }

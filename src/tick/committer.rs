@@ -86,8 +86,7 @@ impl Committer {
         self.committed.store(job.record.tick.0, Ordering::Release);
         // IMPORTANT: nothing becomes visible before the commit above has returned.
         for (id, bytes) in &letters {
-            let incarnation = job.record.incarnation;
-            let letter = Letter { incarnation, tick: info.tick, bytes };
+            let letter = Letter { tick: info.tick, bytes };
             if let Some(writer) = self.sinks.get_mut(id) {
                 guarded(id, || writer.send(&letter))?;
             }
@@ -106,7 +105,7 @@ impl Committer {
 }
 
 /// Calls into a sink: what it returns or panics with is attributed to it.
-fn guarded<R>(id: &str, f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+pub(crate) fn guarded<R>(id: &str, f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
         .unwrap_or_else(|panic| {
             let message = format!("it panicked: {}", panic_message(&*panic));

@@ -7,7 +7,7 @@ mod migrate;
 pub(crate) mod outbox;
 mod record;
 
-pub(crate) use committer::{CommitDone, CommitJob, Committer};
+pub(crate) use committer::{CommitDone, CommitJob, Committer, guarded};
 #[cfg(feature = "testing")]
 pub(crate) use dir::copy_to_memory;
 use dir::read_record;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use highwater::prelude::*;
-use highwater::sink::{Chunk, Encoder, Guarantee, Letter, Sink, SinkWriter};
+use highwater::sink::{
+    Chunk, Claim, CommitInfo, Encoder, Guarantee, Letter, Mark, Opening, Sink, SinkWriter, Stamp,
+};
 use highwater::testing::SimDisk;
 use highwater::{BoxError, WindowResult};
 use highwater_state::files::Files;
@@ -46,8 +48,13 @@ impl Sink<Row> for Target {
         Box::new(Lines(Vec::new()))
     }
 
-    fn open(&self, _: Option<&[u8]>) -> Result<Box<dyn SinkWriter>, Error> {
-        Ok(Box::new(Writer { disk: self.0.clone(), rows: Vec::new() }))
+    fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
+        let failed = |error| Error::io("cannot claim the table", error);
+        let disk = &self.0;
+        let (mark, rows) = read(disk).map_err(failed)?;
+        let claim = Claim::raise(opening, Some(&mark), false)?;
+        write(disk, &claim.mark(), &rows).map_err(failed)?;
+        Ok(Box::new(Writer { disk: disk.clone(), claim, rows: Vec::new() }))
     }
 }
 
@@ -70,6 +77,7 @@ impl Encoder<Row> for Lines {
 
 struct Writer {
     disk: SimDisk,
+    claim: Claim,
     rows: Vec<u8>,
 }
 
@@ -79,39 +87,36 @@ fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
 }
 
-impl Writer {
-    /// The token, and the rows behind it.
-    fn read(&self) -> std::io::Result<((u64, u64), String)> {
-        if !self.disk.list(Path::new(DIR))?.contains_key("part-table") {
-            return Ok(((0, 0), String::new()));
-        }
-        let text = String::from_utf8(self.disk.read(&path("part-table"))?).unwrap();
-        let (head, rows) = text.split_once('\n').unwrap();
-        let (incarnation, tick) = head[1..].split_once(' ').unwrap();
-        Ok(((incarnation.parse().unwrap(), tick.parse().unwrap()), rows.to_owned()))
+/// The mark, and the rows behind it.
+fn read(disk: &SimDisk) -> std::io::Result<(Mark, String)> {
+    disk.create_dir(Path::new(DIR))?;
+    if !disk.list(Path::new(DIR))?.contains_key("part-table") {
+        return Ok((Mark::default(), String::new()));
     }
+    let text = String::from_utf8(disk.read(&path("part-table"))?).unwrap();
+    let (head, rows) = text.split_once('\n').unwrap();
+    let numbers: Vec<u64> = head[1..].split(' ').map(|number| number.parse().unwrap()).collect();
+    let sent = match numbers[1..] {
+        [sent_by, made_by, tick] => Some(Stamp { sent_by, made_by, tick: Tick(tick) }),
+        _ => None,
+    };
+    Ok((Mark { incarnation: numbers[0], sent }, rows.to_owned()))
+}
 
-    /// Rows and token in one step: the rename.
-    fn transaction(&self, letter: &Letter<'_>) -> std::io::Result<bool> {
-        self.disk.create_dir(Path::new(DIR))?;
-        let ((incarnation, tick), rows) = self.read()?;
-        if letter.incarnation < incarnation {
-            return Ok(false);
-        }
-        if letter.tick.0 <= tick {
-            return Ok(true);
-        }
-        if self.disk.list(Path::new(DIR))?.contains_key("next") {
-            self.disk.remove(&path("next"))?;
-        }
-        let mut file = self.disk.open(&path("next"), None)?;
-        let head = format!("#{} {}\n", letter.incarnation, letter.tick.0);
-        file.append(&[head.as_bytes(), rows.as_bytes(), letter.bytes].concat())?;
-        file.sync()?;
-        self.disk.rename(&path("next"), &path("part-table"))?;
-        self.disk.sync_dir(Path::new(DIR))?;
-        Ok(true)
+/// Rows and mark in one step: the rename.
+fn write(disk: &SimDisk, mark: &Mark, rows: &str) -> std::io::Result<()> {
+    if disk.list(Path::new(DIR))?.contains_key("next") {
+        disk.remove(&path("next"))?;
     }
+    let mut head = format!("#{}", mark.incarnation);
+    if let Some(sent) = mark.sent {
+        head += &format!(" {} {} {}", sent.sent_by, sent.made_by, sent.tick.0);
+    }
+    let mut file = disk.open(&path("next"), None)?;
+    file.append(format!("{head}\n{rows}").as_bytes())?;
+    file.sync()?;
+    disk.rename(&path("next"), &path("part-table"))?;
+    disk.sync_dir(Path::new(DIR))
 }
 
 impl SinkWriter for Writer {
@@ -120,16 +125,23 @@ impl SinkWriter for Writer {
         Ok(())
     }
 
+    fn stage(&mut self, _: &CommitInfo) -> Result<Vec<u8>, Error> {
+        Ok(self.claim.token())
+    }
+
     fn outbox(&mut self) -> Option<Vec<u8>> {
         let rows = std::mem::take(&mut self.rows);
         if rows.is_empty() { None } else { Some(rows) }
     }
 
     fn send(&mut self, letter: &Letter<'_>) -> Result<(), Error> {
-        match self.transaction(letter) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::input("a later start has been seen")),
-            Err(error) => Err(Error::io("cannot write the table", error)),
+        let failed = |error| Error::io("cannot write the table", error);
+        let (mut mark, rows) = read(&self.disk).map_err(failed)?;
+        if self.claim.takes(&mark, letter.tick)? {
+            mark.sent = Some(self.claim.stamp(letter.tick));
+            let rows = rows + std::str::from_utf8(letter.bytes).unwrap();
+            write(&self.disk, &mark, &rows).map_err(failed)?;
         }
+        Ok(())
     }
 }
