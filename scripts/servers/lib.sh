@@ -8,6 +8,7 @@
 #   NAME_env       prints where it can be reached, as HIGHWATER_NAME=..
 # and may define
 #   NAME_stop      stops the process that is to be stopped for good (by default: kill -9)
+#   NAME_processes prints the other processes of the server, given the first (by default: none)
 
 # How long a server may take until it answers, in seconds.
 PATIENCE=${HIGHWATER_SERVERS_PATIENCE:-60}
@@ -36,7 +37,8 @@ chosen() {
 # One start or stop at a time. The servers themselves must not inherit the lock: see `launch`.
 locked() {
     mkdir -p "$DIR"
-    chmod 700 "$DIR"
+    # A server may run as another user, who must be able to come through.
+    chmod 711 "$DIR"
     exec 9> "$DIR.lock"
     flock 9
     "$@"
@@ -134,23 +136,48 @@ until_gone() {
     return 1
 }
 
-kill_server() {
+# All processes of a server, the first one first: it must not see how the others go.
+processes_of() {
     local pid
     pid=$(pid_of "$1") || give_up "$1 does not run"
-    kill -KILL "$pid"
+    echo "$pid"
+    ! declare -F "$1_processes" > /dev/null || "$1_processes" "$pid"
+}
+
+kill_server() {
+    local all pid
+    all=$(processes_of "$1")
+    for pid in $all; do
+        kill -KILL "$pid" 2> /dev/null || true
+    done
     until_gone "$1" || give_up "$1 cannot be killed"
+    for pid in $all; do
+        until_ended "$pid"
+    done
+}
+
+until_ended() {
+    local tries
+    for tries in $(seq 100); do
+        [ -e "/proc/$1" ] && ! grep -qs '^State:.Z' "/proc/$1/status" || return 0
+        sleep 0.02
+    done
 }
 
 pause_server() {
-    local pid
-    pid=$(pid_of "$1") || give_up "$1 does not run"
-    kill -STOP "$pid"
+    signal_all "$1" STOP
 }
 
 resume_server() {
-    local pid
-    pid=$(pid_of "$1") || give_up "$1 does not run"
-    kill -CONT "$pid"
+    signal_all "$1" CONT
+}
+
+signal_all() {
+    local all pid
+    all=$(processes_of "$1")
+    for pid in $all; do
+        kill "-$2" "$pid" 2> /dev/null || true
+    done
 }
 
 status_of_servers() {

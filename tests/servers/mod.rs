@@ -36,6 +36,16 @@ pub fn private_kafka() -> Option<Server> {
     private("kafka")
 }
 
+/// The shared PostgreSQL: its address is a connection string.
+pub fn postgres() -> Option<Server> {
+    shared("postgres")
+}
+
+/// A PostgreSQL of this test alone, to be killed or paused.
+pub fn private_postgres() -> Option<Server> {
+    private("postgres")
+}
+
 /// A server by the name of its file in `scripts/servers`, shared by all tests.
 pub fn shared(name: &'static str) -> Option<Server> {
     static STARTED: Mutex<BTreeMap<&str, Result<String, String>>> = Mutex::new(BTreeMap::new());
