@@ -6,7 +6,7 @@
 #   scripts/servers.sh stop [NAME..|all]    stops them and removes what they stored
 #   scripts/servers.sh status               which run
 #   scripts/servers.sh env                  where those that run can be reached, as NAME=value
-#   scripts/servers.sh kill NAME            kill -9; what it stored stays, and `start` goes on with it
+#   scripts/servers.sh kill NAME            kill -9; what it stored stays, and `start` goes on
 #   scripts/servers.sh pause|resume NAME    SIGSTOP and SIGCONT
 #   scripts/servers.sh touch                says that the servers are still in use
 #

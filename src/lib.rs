@@ -14,6 +14,8 @@ mod error;
 mod event;
 mod flow;
 mod handle;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod keyed;
 pub mod latency;
 mod metrics;

@@ -8,7 +8,7 @@ mod files;
 mod generator;
 mod memory;
 mod policy;
-mod signal;
+pub(crate) mod signal;
 mod tcp;
 
 use std::fmt;

@@ -11,18 +11,18 @@ use super::Waker;
 /// IMPORTANT: lowering first is what makes it safe. An event raised before is then seen by the
 /// drain, and one raised after finds the signal low and wakes again.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     raised: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Signal {
-    pub(super) fn waking(waker: Waker) -> Self {
+    pub(crate) fn waking(waker: Waker) -> Self {
         Signal { raised: AtomicBool::new(false), waker: Mutex::new(Some(waker)) }
     }
 
     /// Whoever was raised before there was a waker is not forgotten.
-    pub(super) fn attach(&self, waker: Waker) {
+    pub(crate) fn attach(&self, waker: Waker) {
         if self.raised.load(Ordering::Acquire) {
             waker.wake();
         }
@@ -33,7 +33,7 @@ impl Signal {
         }
     }
 
-    pub(super) fn raise(&self) {
+    pub(crate) fn raise(&self) {
         if !self.raised.swap(true, Ordering::AcqRel)
             && let Some(waker) = lock(&self.waker).as_ref()
         {
@@ -41,12 +41,12 @@ impl Signal {
         }
     }
 
-    pub(super) fn lower(&self) {
+    pub(crate) fn lower(&self) {
         self.raised.swap(false, Ordering::AcqRel);
     }
 }
 
 /// What these locks guard stays whole when a holder panics: each holder does one assignment.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

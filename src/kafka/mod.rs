@@ -1,0 +1,186 @@
+//! What the source and the sink for Apache Kafka share: how a client is configured, what its log
+//! and its errors become, and what can be asked of a cluster.
+
+// The source and the sink each use some of it.
+#![allow(dead_code)]
+
+mod error;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+pub(crate) use error::{failed, is_permanent, reason};
+
+use crate::error::Error;
+use crate::source::signal::lock;
+
+/// How long a start waits for a cluster, unless the program says otherwise.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Which cluster, and how to reach it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    servers: String,
+    /// Properties of the client that the program sets: they have the last word.
+    properties: BTreeMap<String, String>,
+    pub(crate) connect_within: Duration,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        let (servers, properties) = (String::new(), BTreeMap::new());
+        Connection { servers, properties, connect_within: CONNECT_WITHIN }
+    }
+}
+
+impl Connection {
+    /// `host:port` of some brokers of the cluster, separated by commas.
+    pub(crate) fn at(&mut self, servers: impl Into<String>) {
+        self.servers = servers.into();
+    }
+
+    /// The escape hatch: a property of librdkafka by its name.
+    pub(crate) fn property(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.properties.insert(name.into(), value.into());
+    }
+
+    /// Refuses a property that the program must not set, and says what decides it instead.
+    pub(crate) fn reserve(&self, name: &str, instead: &str) -> Result<(), Error> {
+        if self.properties.contains_key(name) {
+            return Err(Error::plan(format!("the property `{name}` cannot be set: {instead}")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// The configuration of a client: defaults for any, those of the caller, and what the program
+    /// says, in this order.
+    pub(crate) fn config(&self, defaults: &[(&str, &str)]) -> Result<ClientConfig, Error> {
+        if self.servers.is_empty() {
+            let message = "no broker is named: say `.at(\"host:9092\")`";
+            return Err(Error::plan(message));
+        }
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.servers);
+        config.set("client.id", "highwater");
+        // A broker that comes back is noticed within a second.
+        config.set("reconnect.backoff.max.ms", "1000");
+        config.set("socket.keepalive.enable", "true");
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        Ok(config)
+    }
+}
+
+/// Receives the log and the errors of a client.
+#[derive(Clone, Default)]
+pub(crate) struct Context {
+    last_error: Arc<Mutex<Option<String>>>,
+}
+
+impl Context {
+    /// What the client complained of last: it says why a request went unanswered.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        lock(&self.last_error).clone()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => tracing::warn!(facility, "kafka client: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, "kafka client: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "kafka client: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, why: &str) {
+        tracing::warn!(%error, "kafka client: {why}");
+        // That all brokers are down says less than what was said of one of them.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *lock(&self.last_error) = Some(why.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "offsets were not written back to the group");
+        }
+    }
+}
+
+/// A client that only asks things of the cluster. Topics are not created by asking.
+pub(crate) struct Inquirer {
+    client: BaseConsumer<Context>,
+    within: Duration,
+}
+
+impl Inquirer {
+    pub(crate) fn connect(connection: &Connection) -> Result<Self, Error> {
+        // Without a group it is a plain client.
+        let mut config = connection.config(&[])?;
+        config.remove("group.id");
+        let client = config.create_with_context(Context::default());
+        let client = client.map_err(|e| failed("the client cannot be made", e))?;
+        Ok(Inquirer { client, within: connection.connect_within })
+    }
+
+    /// What the cluster says of one topic, or of all.
+    pub(crate) fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Error> {
+        metadata(&self.client, topic, self.within)
+    }
+
+    /// By what the cluster is known again.
+    pub(crate) fn cluster_id(&self) -> Result<String, Error> {
+        self.client.client().fetch_cluster_id(self.within).ok_or_else(|| {
+            let why = "the cluster did not say its id in time";
+            Error::io(why, reason(&self.client.context().last_error()))
+        })
+    }
+}
+
+/// What the cluster says of one topic, or of all.
+pub(crate) fn metadata(
+    client: &BaseConsumer<Context>,
+    topic: Option<&str>,
+    within: Duration,
+) -> Result<Metadata, Error> {
+    client.fetch_metadata(topic, within).map_err(|error| {
+        // What the client has to say of its brokers waits in its queue.
+        for _ in 0..100 {
+            if client.poll(Duration::ZERO).is_none() && client.context().last_error().is_some() {
+                break;
+            }
+        }
+        let what = format!("no answer from the Kafka cluster within {within:?}");
+        match client.context().last_error() {
+            Some(why) if !is_permanent(&error) => Error::io(what, reason(&Some(why))),
+            _ if is_permanent(&error) => failed("the Kafka cluster refused", error),
+            _ => Error::io(what, error),
+        }
+    })
+}
