@@ -61,6 +61,11 @@ impl Connection {
         Ok(())
     }
 
+    /// What the program set a property to.
+    pub(crate) fn set_to(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).map(String::as_str)
+    }
+
     pub(crate) fn servers(&self) -> &str {
         &self.servers
     }

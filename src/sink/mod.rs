@@ -8,6 +8,8 @@ mod claim;
 mod csv;
 mod files;
 mod json_lines;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod stdout;
 
 use std::any::Any;
@@ -17,6 +19,8 @@ pub use channel::{Received, channel};
 pub use claim::{Claim, Mark, Stamp};
 pub use csv::Csv;
 pub use json_lines::JsonLines;
+#[cfg(feature = "kafka")]
+pub use kafka::{Json, Kafka, KafkaDelivery, KafkaPoint, KafkaValue};
 pub use stdout::Stdout;
 
 use crate::error::{BoxError, Error};
