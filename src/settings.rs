@@ -37,8 +37,9 @@ pub struct Settings {
     /// How many ticks may be open at once. Default: 2.
     #[serde(default = "default_ticks_in_flight")]
     pub ticks_in_flight: usize,
-    /// Bytes of memory for state: hot tables, RocksDB's cache and its buffers. Past it, state
-    /// that the store holds is forgotten and read again when needed. Default: 1 GiB.
+    /// Bytes of memory for state: hot tables, the tail of the log, RocksDB's cache and its
+    /// buffers. Past it, state that the store holds is forgotten and read again when needed.
+    /// Default: 1 GiB.
     ///
     /// What the allocator keeps for itself comes on top. glibc's malloc keeps some for each thread
     /// that ever allocated: where memory is tight, set `MALLOC_ARENA_MAX=1` in the environment, or
@@ -46,8 +47,8 @@ pub struct Settings {
     #[serde(default = "default_memory_budget")]
     pub memory_budget: u64,
     /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened
-    /// until RocksDB has caught up. They are kept in memory too, beside the budget's other
-    /// parts. Default: 64 MiB.
+    /// until RocksDB has caught up. They are kept in memory too, and copied on their way into
+    /// RocksDB, so that they are an eighth of `memory_budget` at most. Default: 64 MiB.
     #[serde(default = "default_log_tail_limit")]
     pub log_tail_limit: u64,
     /// How often the flow takes a snapshot into the `snapshots` folder of the state directory.
@@ -169,8 +170,13 @@ impl Settings {
             // Nothing can be forgotten that is nowhere else.
             return usize::MAX;
         }
-        let tail = self.log_tail_limit.min(self.memory_budget / 4);
-        usize::try_from(self.memory_budget - self.base_memory() - tail).unwrap_or(usize::MAX)
+        let rest = self.memory_budget - self.base_memory() - 2 * self.tail_limit();
+        usize::try_from(rest).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of the log that a restart may have to replay.
+    pub(crate) fn tail_limit(&self) -> u64 {
+        self.log_tail_limit.min(self.memory_budget / 8)
     }
 
     /// Refuses values that cannot work.

@@ -73,6 +73,7 @@ impl Lanes {
         let (base_store, base_writing, base_failure) =
             (store.clone(), writing.clone(), failure.clone());
         let base = std::thread::spawn(move || {
+            highwater_state::work_in_background();
             while let Ok(()) = woken.recv() {
                 base_writing.store(true, Ordering::Relaxed);
                 let mut moved = Ok(true);

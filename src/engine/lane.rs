@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 
+use highwater_state::work_in_background;
+
 use super::assembly::CommitLane;
 use super::base_work::{BaseJob, BaseWork};
 use super::shared::{Event, Poison};
@@ -61,8 +63,14 @@ impl ThreadLane {
         };
         let threads = vec![
             spawn("highwater-commit", commits)?,
-            spawn("highwater-base", move || run_base_work(&work, &base_jobs))?,
-            spawn("highwater-snapshot", move || snapshots.run(&snapshot_jobs))?,
+            spawn("highwater-base", move || {
+                work_in_background();
+                run_base_work(&work, &base_jobs);
+            })?,
+            spawn("highwater-snapshot", move || {
+                work_in_background();
+                snapshots.run(&snapshot_jobs);
+            })?,
         ];
         Ok((ThreadLane { jobs, snapshots: snapshot }, threads))
     }

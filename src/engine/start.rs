@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use highwater_state::{Commit, DurableStore, MemStore, Store};
+use highwater_state::{Commit, DurableStore, RecordOnly, Store};
 
 use super::shared::Event;
 use super::sources::SourceState;
@@ -27,9 +27,9 @@ pub(super) struct Opened {
 /// Opens the store of a flow.
 pub(super) fn open_store(settings: &Settings) -> Result<Opened, Error> {
     let Some(path) = &settings.state else {
-        return Ok(Opened { store: Arc::new(MemStore::new()), durable: None });
+        return Ok(Opened { store: Arc::new(RecordOnly::default()), durable: None });
     };
-    let (limit, memory) = (settings.log_tail_limit, settings.base_memory());
+    let (limit, memory) = (settings.tail_limit(), settings.base_memory());
     let store = Arc::new(DurableStore::open_dir(path, limit, memory)?);
     Ok(Opened { store: store.clone(), durable: Some(store) })
 }

@@ -54,7 +54,7 @@ impl RunningWorker {
         let (index, peers) = (worker.index(), worker.peers());
         let shared = WorkerShared::new(index, peers, &start, start.plan.nodes.len());
         let WorkerStart { plan, store, record, control, events, collect, .. } = start;
-        let logics = build_logics(&plan, &store, index, peers, collect)?;
+        let logics = build_logics(&plan, (&store, &record), index, peers, collect)?;
         let dataflow = worker.next_dataflow_index();
         let address = worker
             .dataflow::<u64, _, _>(|scope| wire(scope, &plan, logics, &record, control, &shared));
@@ -112,7 +112,7 @@ pub(super) fn run(allocator: Allocator, start: WorkerStart) {
 
 fn build_logics(
     plan: &Plan,
-    store: &Arc<dyn Store>,
+    (store, record): (&Arc<dyn Store>, &TickRecord),
     index: usize,
     peers: usize,
     collect: bool,
@@ -127,6 +127,7 @@ fn build_logics(
                 store: store.clone(),
                 id: n.id.clone(),
                 groups: groups_of_worker(index, peers),
+                fresh: !record.operators.contains_key(&*n.id),
             },
         };
         logics.push(match &n.body {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use highwater_state::{Table, schema_of};
+use highwater_state::schema_of;
 use serde::de::DeserializeOwned;
 
 use super::plan::{Factory, OutPort};
@@ -79,7 +79,7 @@ impl<T: Data, K: KeyOf<T>, M: Facts> Keyed<T, K, M> {
                 key_of: key_of.clone(),
                 aggregate: aggregate.clone(),
                 backing: cx.backing.clone(),
-                table: Table::cold(Vec::new()),
+                table: cx.backing.cold(Vec::new()),
                 changed: Vec::new(),
                 ttl: cx.ttl,
                 expiries: Expiries::default(),

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_state::{Table, schema_of};
+use highwater_state::schema_of;
 
 use super::Types;
 use super::keyed::Keyed;
@@ -169,7 +169,7 @@ impl<T: Data, K: KeyOf<T>, Q: Lookup<K::Key>> LookupJoin<T, K, Q> {
                 outside: Asker::new(client.clone())?,
                 ttl_micros: ttl.as_micros(),
                 output: output.clone(),
-                cache: Table::cold(Vec::new()),
+                cache: cx.backing.cold(Vec::new()),
                 expiries: BTreeMap::new(),
                 held: Vec::new(),
                 missing: None,

@@ -4,8 +4,6 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
-use highwater_state::Table;
-
 use super::keyed::{Keyed, stateful, types};
 use super::plan::{BuildCx, Factory};
 use super::ports::WithLate;
@@ -345,7 +343,7 @@ where
             lateness,
             aggregate: aggregate.clone(),
             backing: cx.backing.clone(),
-            table: Table::new(Vec::new()),
+            table: cx.backing.table(Vec::new(), 0),
             due: Default::default(),
             ordered_by: cx.ordered_by,
             types: PhantomData,

@@ -89,9 +89,23 @@ pub(crate) struct Backing {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) id: Arc<str>,
     pub(crate) groups: Range<KeyGroup>,
+    /// The store holds nothing of the operator: the flow has never committed with it.
+    pub(crate) fresh: bool,
 }
 
 impl Backing {
+    /// A table of whose entries the store may hold some.
+    pub(crate) fn cold<K: Key, V: Value>(&self, prefix: Vec<u8>) -> Table<K, V> {
+        let fresh = self.fresh || !self.store.keeps_entries();
+        if fresh { self.table(prefix, 0) } else { Table::cold(prefix) }
+    }
+
+    /// A table of whose entries the store holds none, for about so many.
+    pub(crate) fn table<K: Key, V: Value>(&self, prefix: Vec<u8>, entries: usize) -> Table<K, V> {
+        let table = Table::expecting(prefix, entries);
+        if self.store.keeps_entries() { table } else { table.unkept() }
+    }
+
     /// Brings the state of a batch's keys into memory, as far as the store has it.
     pub(crate) fn read_back<T, K: KeyOf<T>, V: Value>(
         &self,

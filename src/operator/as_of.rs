@@ -75,7 +75,7 @@ where
         Ok(AsOfJoin {
             spec,
             backing: backing.clone(),
-            versions: Table::cold(vec![VERSION]),
+            versions: backing.cold(vec![VERSION]),
             expiries,
             left,
             right,

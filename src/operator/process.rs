@@ -101,7 +101,7 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
             rules,
             order,
             ttl,
-            table: Table::cold(vec![STATE]),
+            table: backing.cold(vec![STATE]),
             due: BTreeMap::new(),
             clock_due: BTreeMap::new(),
             expiries: Expiries::default(),

@@ -59,20 +59,21 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         aggregate: Arc<A>,
     ) -> Result<Self, highwater_state::Error> {
         let names = stored_windows(&backing)?;
-        let shared: Slices<K::Key, A::State> = Slices::restore(&names, true);
+        let shared: Slices<K::Key, A::State> = Slices::restore(&backing, &names, true);
         let mut pending = BTreeSet::new();
         for slice in &shared.list {
             windows.for_each(slice.window.start, |w| {
                 pending.insert((w.end, w.start));
             });
         }
+        let own = Slices::restore(&backing, &names, false);
         Ok(WindowAggregate {
             key_of,
             windows,
             aggregate,
             backing,
             lateness,
-            own: Slices::restore(&names, false),
+            own,
             shared,
             pending,
             sliding: Sliding::new(),

@@ -27,7 +27,7 @@ pub(crate) struct LatestPanes<K, V, F> {
 
 impl<K: Key, V: Stored, F: KeyOf<Pane<K, V>, Key = K>> LatestPanes<K, V, F> {
     pub(crate) fn new(backing: Backing, key_of: Arc<F>) -> Self {
-        let table = Table::cold(Vec::new());
+        let table = backing.cold(Vec::new());
         LatestPanes { backing, key_of, table, due: BTreeMap::new(), changed: Vec::new() }
     }
 

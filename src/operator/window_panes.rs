@@ -91,7 +91,7 @@ impl<K: Key, S: Serialize + serde::de::DeserializeOwned> OpenWindow<K, S> {
     /// Brings everything that the store holds of the window into memory.
     fn gather(&mut self, backing: &Backing) -> Result<(), highwater_state::Error> {
         let prefix = window_prefix(self.window);
-        let Backing { store, id, groups } = backing;
+        let Backing { store, id, groups, .. } = backing;
         for groups in self.table.incomplete_groups(groups.clone()) {
             store.scan(id, groups, &prefix, &mut |_, key, value| {
                 self.table.load(decode(&key[prefix.len()..])?, decode_state(value)?);
@@ -164,7 +164,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowPanes<T, K, W
             Ok(at) => at,
             Err(at) => {
                 self.opened.insert(window, true);
-                let table = Table::new(window_prefix(window).to_vec());
+                let table = self.backing.table(window_prefix(window).to_vec(), 0);
                 self.open.insert(at, OpenWindow { window, table, untold: Vec::new() });
                 at
             }

@@ -136,9 +136,13 @@ impl<K: Key, S: Serialize + Clone> Sliding<K, S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use highwater_state::{KEY_GROUPS, RecordOnly};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::keyed::Backing;
     use crate::micros;
     use crate::operator::window_tables::Fragment;
     use crate::window::{Cumulate, FixedWindows, Hopping};
@@ -167,7 +171,9 @@ mod tests {
 
     /// Fires every window in order of end, with and without the stacks.
     fn check(kind: &impl FixedWindows, events: &[(u8, i64)], cleared: usize) {
-        let mut slices: Slices<u8, Vec<i64>> = Slices::restore(&[], true);
+        let (store, id) = (Arc::new(RecordOnly::default()), "windows".into());
+        let backing = Backing { store, id, groups: 0..KEY_GROUPS, fresh: true };
+        let mut slices: Slices<u8, Vec<i64>> = Slices::restore(&backing, &[], true);
         let (mut opened, mut windows) = (BTreeMap::new(), Vec::new());
         for (key, time) in events {
             let at = EventTime::from_micros(*time);

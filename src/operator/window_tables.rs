@@ -117,7 +117,7 @@ impl<K: Key, S: Serialize> Slice<K, S> {
         }
         let prefix = window_prefix(self.name);
         let mut stored: Vec<(KeyGroup, Vec<u8>, S)> = Vec::new();
-        let Backing { store, id, groups } = backing;
+        let Backing { store, id, groups, .. } = backing;
         for groups in self.table.incomplete_groups(groups.clone()) {
             store.scan(id, groups, &prefix, &mut |group, key, value| {
                 stored.push((group, key.to_vec(), highwater_state::decode(value)?));
@@ -159,6 +159,7 @@ pub(super) struct Slices<K, S> {
     /// The table of the last event, a guess for the next one.
     pub(super) recent: usize,
     shared: bool,
+    backing: Backing,
 }
 
 fn by_end(window: Window) -> (EventTime, EventTime) {
@@ -167,14 +168,14 @@ fn by_end(window: Window) -> (EventTime, EventTime) {
 
 impl<K: Key, S: Serialize> Slices<K, S> {
     /// The tables that the store has under these names; what they hold is read later.
-    pub(super) fn restore(names: &[Window], shared: bool) -> Self {
+    pub(super) fn restore(backing: &Backing, names: &[Window], shared: bool) -> Self {
         let mut list = Vec::new();
         for name in names.iter().filter(|name| (name.start > name.end) == shared) {
             let (start, end) = (name.start.min(name.end), name.end.max(name.start));
             list.push(Slice::new(Window { start, end }, shared, Table::cold));
         }
         list.sort_by_key(|slice| by_end(slice.window));
-        Slices { list, recent: 0, shared }
+        Slices { list, recent: 0, shared, backing: backing.clone() }
     }
 
     /// Whether the last event's table is this one's too, where tables do not overlap.
@@ -197,7 +198,7 @@ impl<K: Key, S: Serialize> Slices<K, S> {
         if let Err(index) = found {
             // About as many keys as in the window before.
             let before = index.checked_sub(1).map_or(0, |index| self.list[index].table.len());
-            let table = |prefix| Table::expecting(prefix, before);
+            let table = |prefix| self.backing.table(prefix, before);
             let slice = Slice::new(window, self.shared, table);
             opened.insert(slice.name, true);
             self.list.insert(index, slice);

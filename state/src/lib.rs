@@ -18,6 +18,8 @@ mod memtable;
 mod merge;
 #[doc(hidden)]
 pub mod planted;
+mod priority;
+mod record_only;
 mod schema;
 pub mod snapshot;
 mod store;
@@ -29,6 +31,8 @@ pub use durable::DurableStore;
 pub use error::Error;
 pub use key::{KEY_GROUPS, KeyGroup, group_of, groups_of_worker, hash_bytes, hash_key, worker_of};
 pub use mem::MemStore;
+pub use priority::work_in_background;
+pub use record_only::RecordOnly;
 pub use schema::schema_of;
 pub use store::{Found, Store, Tail, Visit};
 pub use table::{Table, Value};

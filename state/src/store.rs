@@ -59,6 +59,12 @@ pub trait Store: Send + Sync {
         visit: &mut Visit<'_>,
     ) -> Result<(), Error>;
 
+    /// Whether entries that were committed can be read again. Where they cannot, nobody needs to
+    /// write them out.
+    fn keeps_entries(&self) -> bool {
+        true
+    }
+
     /// What a restart would have to replay.
     fn tail(&self) -> Tail {
         Tail::default()

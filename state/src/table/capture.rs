@@ -68,6 +68,9 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Begins to write out what changed since the last capture. The commit of that one must
     /// have been [`committed`](Self::committed).
     pub fn begin_capture(&mut self) {
+        if !self.kept {
+            return;
+        }
         self.epoch = self.epoch.wrapping_add(1);
         let changes = || Changes::new(Arc::from(""));
         self.settled = self.tombstones.is_empty();

@@ -84,6 +84,8 @@ pub struct Table<K, V> {
     hand: usize,
     /// How many entries a shard makes room for at first.
     first_room: usize,
+    /// Entries are written out at all.
+    kept: bool,
 }
 
 /// Reading a range has its price, so one that is read is not read in more parts than these.
@@ -137,7 +139,15 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             settled: true,
             hand: 0,
             first_room: 0,
+            kept: true,
         }
+    }
+
+    /// The same table for a store that [keeps no entries](Store::keeps_entries): a capture
+    /// writes nothing out, and costs nothing.
+    #[must_use]
+    pub fn unkept(self) -> Self {
+        Table { kept: false, ..self }
     }
 
     /// An empty table of which the store holds nothing, and which will hold about so many

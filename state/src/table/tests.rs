@@ -238,3 +238,21 @@ fn groups_are_read_in_few_ranges() {
     assert!(found.len() <= MOST_RANGES && found.len() > 1, "{found:?}");
     assert!(scattered.iter().all(|group| found.iter().any(|range| range.contains(group))));
 }
+
+#[test]
+fn nothing_of_an_unkept_table_is_written_out() {
+    let mut table: Table<u64, u64> = Table::expecting(Vec::new(), 20_000).unkept();
+    for round in 0..3 {
+        for key in 0..20_000u64 {
+            *table.update(hash_key(&key), &key, || 0) += 1;
+        }
+        table.begin_capture();
+        let (mut changes, mut budget) = (Vec::new(), 1);
+        assert!(table.capture(&"op".into(), &mut budget, &mut changes).unwrap());
+        table.committed();
+        assert!(changes.is_empty());
+        table.remove(hash_key(&round), &round);
+    }
+    assert_eq!((table.len(), table.net()), (19_999, 19_999));
+    assert!(table.is_complete());
+}
