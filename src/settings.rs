@@ -171,7 +171,8 @@ impl Settings {
             return usize::MAX;
         }
         let rest = self.memory_budget - self.base_memory() - 2 * self.tail_limit();
-        usize::try_from(rest).unwrap_or(usize::MAX)
+        // Tables forget between two commits only, and are over their part until then.
+        usize::try_from(rest / 16 * 15).unwrap_or(usize::MAX)
     }
 
     /// Bytes of the log that a restart may have to replay.

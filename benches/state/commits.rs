@@ -1,8 +1,12 @@
 //! The same table while it is committed every now and then to a store on disk.
 //!
 //! A batch is the time from one end of a batch to the next, with the step of a capture between
-//! them. A tick here is 16 batches, as many events as a tick of a flow reads at most.
+//! them. A tick here is 16 batches, as many events as a tick of a flow reads at most. What the
+//! thread spends on a processor or waiting for a lock counts; what it spends in line for a
+//! processor does not: the kernel tells (`schedstat`), and how much that was is printed.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,8 +46,36 @@ impl Times {
     }
 }
 
+/// The time of this thread without what it waited for a processor.
+struct ThreadClock {
+    started: Instant,
+    schedstat: File,
+}
+
+impl ThreadClock {
+    fn start() -> Result<Self> {
+        let schedstat = File::open("/proc/thread-self/schedstat")?;
+        Ok(ThreadClock { started: Instant::now(), schedstat })
+    }
+
+    /// How long the thread has stood in line for a processor since it began.
+    fn in_line(&self) -> Result<Duration> {
+        let mut bytes = [0; 64];
+        let length = self.schedstat.read_at(&mut bytes, 0)?;
+        let text = std::str::from_utf8(&bytes[..length])?;
+        let nanos = text.split(' ').nth(1).ok_or("no time in line in schedstat")?;
+        Ok(Duration::from_nanos(nanos.parse()?))
+    }
+
+    fn now(&self) -> Result<Duration> {
+        Ok(self.started.elapsed().saturating_sub(self.in_line()?))
+    }
+}
+
 struct Run {
     rate: f64,
+    /// What part of the time the thread stood in line for a processor.
+    in_line: f64,
     batches: Times,
     ticks: Times,
     committed: Option<Committed>,
@@ -56,8 +88,9 @@ fn run_for(
     mut committer: Option<Committer>,
 ) -> Result<Run> {
     let (mut batches, mut ticks) = (Times::new()?, Times::new()?);
-    let started = Instant::now();
-    let (mut batch_started, mut tick_started) = (started, started);
+    let (started, clock) = (Instant::now(), ThreadClock::start()?);
+    let (before, now) = (clock.in_line()?, clock.now()?);
+    let (mut batch_started, mut tick_started) = (now, now);
     let (mut count, mut tick_base) = (0, false);
     let mut pace = Pace::new(rate);
     while started.elapsed() < time {
@@ -70,20 +103,22 @@ fn run_for(
             committer.step(table)?;
             base = committer.is_base_written();
         }
-        let now = Instant::now();
-        batches.record(base, now - batch_started)?;
+        let now = clock.now()?;
+        batches.record(base, now.saturating_sub(batch_started))?;
         batch_started = now;
         (count, tick_base) = (count + 1, tick_base || base);
         if count % BATCHES_PER_TICK == 0 {
-            ticks.record(tick_base, now - tick_started)?;
+            ticks.record(tick_base, now.saturating_sub(tick_started))?;
             pace.wait(BATCH * BATCHES_PER_TICK as usize);
-            let now = Instant::now();
+            let now = clock.now()?;
             (batch_started, tick_started, tick_base) = (now, now, false);
         }
     }
-    let rate = (count * BATCH as u64) as f64 / started.elapsed().as_secs_f64();
+    let took = started.elapsed().as_secs_f64();
+    let rate = (count * BATCH as u64) as f64 / took;
+    let in_line = (clock.in_line()? - before).as_secs_f64() / took;
     let committed = committer.map(|committer| committer.finish(table)).transpose()?;
-    Ok(Run { rate, batches, ticks, committed })
+    Ok(Run { rate, in_line, batches, ticks, committed })
 }
 
 /// All rounds of one interval.
@@ -91,6 +126,7 @@ struct Rounds {
     rates: Vec<f64>,
     /// Rates as parts of the rate without commits, in the same round.
     parts: Vec<f64>,
+    in_line: Vec<f64>,
     batches: Times,
     ticks: Times,
     commit: Histogram<u64>,
@@ -105,6 +141,7 @@ impl Rounds {
         Ok(Rounds {
             rates: Vec::new(),
             parts: Vec::new(),
+            in_line: Vec::new(),
             batches: Times::new()?,
             ticks: Times::new()?,
             commit: Histogram::new(3)?,
@@ -118,6 +155,7 @@ impl Rounds {
     fn add(&mut self, run: &Run, without: f64) -> Result<()> {
         self.rates.push(run.rate);
         self.parts.push(run.rate / without);
+        self.in_line.push(run.in_line);
         self.batches.add(&run.batches)?;
         self.ticks.add(&run.ticks)?;
         if let Some(committed) = &run.committed {
@@ -152,7 +190,7 @@ impl Rounds {
                 print!(", held at {} batches", self.held);
             }
         }
-        println!();
+        println!(", {:.1} % in line", 100.0 * median(self.in_line.clone()));
         for (what, times) in [("batch", &self.batches), ("tick", &self.ticks)] {
             for (beside, times) in [("", &times.quiet), (", base written", &times.base)] {
                 print_times(&format!("{what}{beside}"), times);
