@@ -20,7 +20,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use highwater_state::{KeyGroup, Store, Table, Value};
+use highwater_state::{Hint, KeyGroup, Store, Table, Value};
 
 use crate::event::Batch;
 
@@ -158,7 +158,8 @@ impl Backing {
 /// So many keys are looked at together: see [`Table::look_at`].
 pub(crate) const AHEAD: usize = 32;
 
-/// Looks at the keys of some rows of a batch, before they are used one by one.
+/// Looks at the keys of some rows of a batch, at most [`AHEAD`] of them, before they are used one
+/// by one, and says where they lie.
 #[inline]
 pub(crate) fn look_ahead<T, K: KeyOf<T>, V: Value, R>(
     table: &Table<K::Key, V>,
@@ -166,13 +167,20 @@ pub(crate) fn look_ahead<T, K: KeyOf<T>, V: Value, R>(
     key_of: &K,
     rows: Range<usize>,
     see: impl Fn(&V) -> R,
-) {
-    let rows = rows.start..rows.end.min(batch.rows.len());
-    batch.hashes[rows.clone()].iter().for_each(|hash| table.look_for(*hash));
-    for index in rows {
-        let hash = batch.hashes[index];
-        key_of.with_key(&batch.rows[index], |key| table.look_at(hash, key, &see));
+) -> [Hint; AHEAD] {
+    let mut hints = [Hint::NONE; AHEAD];
+    if !table.is_small() {
+        let rows = rows.start..rows.end.min(batch.rows.len());
+        for (hint, hash) in hints.iter_mut().zip(&batch.hashes[rows.clone()]) {
+            *hint = table.look_for(*hash);
+        }
+        for (hint, index) in hints.iter_mut().zip(rows) {
+            let hash = batch.hashes[index];
+            let look = |key: &K::Key| *hint = table.look_at(*hint, hash, key, &see);
+            key_of.with_key(&batch.rows[index], look);
+        }
     }
+    hints
 }
 
 /// The same of keys by themselves.
@@ -181,9 +189,17 @@ pub(crate) fn look_ahead_at<'a, K: Key, V: Value, R>(
     table: &Table<K, V>,
     keys: impl Iterator<Item = (u64, &'a K)> + Clone,
     see: impl Fn(&V) -> R,
-) {
-    keys.clone().for_each(|(hash, _)| table.look_for(hash));
-    keys.for_each(|(hash, key)| table.look_at(hash, key, &see));
+) -> [Hint; AHEAD] {
+    let mut hints = [Hint::NONE; AHEAD];
+    if !table.is_small() {
+        for (hint, (hash, _)) in hints.iter_mut().zip(keys.clone()) {
+            *hint = table.look_for(hash);
+        }
+        for (hint, (hash, key)) in hints.iter_mut().zip(keys) {
+            *hint = table.look_at(*hint, hash, key, &see);
+        }
+    }
+    hints
 }
 
 /// Appends the canonical bytes of a key.

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use highwater_state::{Changes, Table, Value, decode, encode_into, hash_key};
+use highwater_state::{Changes, Hint, Table, Value, decode, encode_into, hash_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -95,17 +95,19 @@ where
         let Self { key_of, aggregate, table, changed, backing, ttl, expiries, .. } = self;
         backing.read_back(table, &batch, &**key_of, decode_state)?;
         let mut guard = RowGuard::new(&batch.origin);
+        let mut hints = [Hint::NONE; AHEAD];
         for (index, row) in batch.rows.iter().enumerate() {
             if index.is_multiple_of(AHEAD) {
                 let rows = index..index + AHEAD;
-                look_ahead(table, &batch, &**key_of, rows, |running| running.changed);
+                hints = look_ahead(table, &batch, &**key_of, rows, |running| running.changed);
             }
             guard.index = index;
             let hash = batch.hashes[index];
             let time = batch.times.get(index).copied().unwrap_or(EventTime::MIN);
             let stamp = || Stamp { time, order: batch.origin.order(index) };
             key_of.with_key(row, |key| {
-                let running = table.update(hash, key, || RunningState::new(aggregate.init()));
+                let begin = || RunningState::new(aggregate.init());
+                let running = table.update_at(hints[index % AHEAD], hash, key, begin);
                 if let Some(ttl) = ttl {
                     let expired = running.touched.filter(|touched| ttl.end(*touched) <= time);
                     if expired.is_some() {
@@ -131,9 +133,9 @@ where
         let changed = std::mem::take(&mut self.changed);
         for keys in changed.chunks(AHEAD) {
             let ahead = keys.iter().map(|(hash, key)| (*hash, key));
-            look_ahead_at(&self.table, ahead, |running| running.changed);
-            for (hash, key) in keys {
-                if let Some(running) = self.table.get_mut(*hash, key) {
+            let hints = look_ahead_at(&self.table, ahead, |running| running.changed);
+            for ((hash, key), hint) in keys.iter().zip(hints) {
+                if let Some(running) = self.table.get_mut_at(hint, *hash, key) {
                     running.changed = false;
                     let value = self.aggregate.finish(running.state.clone());
                     rows.push((key.clone(), value));

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use highwater_state::planted::planted;
-use highwater_state::{Changes, Table, hash_key};
+use highwater_state::{Changes, Hint, Table, hash_key};
 
 use super::window_results::Results;
 use super::window_sliding::{Merged, Sliding};
@@ -338,17 +338,19 @@ fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
     let serial = slice.serial(tick);
     let table = &mut slice.table;
     let mut guard = guard(batch, rows.start);
+    let mut hints = [Hint::NONE; AHEAD];
     for index in rows.clone() {
-        if (index - rows.start).is_multiple_of(AHEAD) {
+        let at = (index - rows.start) % AHEAD;
+        if at == 0 {
             let rows = index..rows.end.min(index + AHEAD);
-            look_ahead(table, batch, key_of, rows, |fragment| fragment.serial);
+            hints = look_ahead(table, batch, key_of, rows, |fragment| fragment.serial);
         }
         guard.index = index;
         let (row, time) = (&batch.rows[index], batch.times[index]);
         let stamp = || Stamp { time, order: batch.origin.order(index) };
         key_of.with_key(row, |key| {
             let begin = || Fragment { serial, state: aggregate.init() };
-            let fragment = table.update(batch.hashes[index], key, begin);
+            let fragment = table.update_at(hints[at], batch.hashes[index], key, begin);
             aggregate.add(&mut fragment.state, row, &stamp);
         });
     }

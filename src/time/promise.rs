@@ -247,21 +247,27 @@ impl<T> Disorder<T> {
         times: &[EventTime],
         mut straggler: impl FnMut(usize, EventTime),
     ) {
-        state.largest = state.largest.max(times.iter().copied().max());
-        // The bounded case is the hot one: the promise stays in a register.
+        // The bounded case is the hot one: most events change nothing.
         if let Kind::AtMost(bound) = self.kind {
-            let mut promise = state.promise;
+            let Some(&first) = times.first() else { return };
+            let bar = |promise| if let Watermark::At(p) = promise { p } else { EventTime::MIN };
+            let (mut promise, mut largest) = (state.promise, first);
+            let mut below = bar(promise);
             for (index, &time) in times.iter().enumerate() {
-                if let Watermark::At(p) = promise
-                    && time < p
-                {
-                    straggler(index, p);
+                if time < below {
+                    straggler(index, below);
                 }
-                promise = promise.max(Watermark::At(time - bound));
+                if time >= largest {
+                    largest = time;
+                    promise = promise.max(Watermark::At(time - bound));
+                    below = bar(promise);
+                }
             }
             state.promise = promise;
+            state.largest = state.largest.max(Some(largest));
             return;
         }
+        state.largest = state.largest.max(times.iter().copied().max());
         for (index, (row, &time)) in rows.iter().zip(times).enumerate() {
             if let Watermark::At(p) = state.promise
                 && time < p

@@ -35,4 +35,4 @@ pub use priority::work_in_background;
 pub use record_only::RecordOnly;
 pub use schema::schema_of;
 pub use store::{Found, Store, Tail, Visit};
-pub use table::{Table, Value};
+pub use table::{Hint, Table, Value};

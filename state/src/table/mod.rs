@@ -88,6 +88,20 @@ pub struct Table<K, V> {
     kept: bool,
 }
 
+/// Where in its part of a table a key probably lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint(u32);
+
+impl Hint {
+    /// Nothing is known, or the key is not there.
+    pub const NONE: Hint = Hint(u32::MAX);
+
+    #[inline]
+    fn of(bucket: Option<usize>) -> Self {
+        bucket.and_then(|bucket| u32::try_from(bucket).ok()).map_or(Hint::NONE, Hint)
+    }
+}
+
 /// Reading a range has its price, so one that is read is not read in more parts than these.
 const MOST_RANGES: usize = 8;
 
@@ -224,28 +238,50 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         shards[index].update(inner(hash), key, *epoch, make, |slot| out.save(slot))
     }
 
+    /// As [`update`](Self::update), of a key that was looked for a moment ago. A hint that has
+    /// become wrong costs time and nothing else.
+    #[inline]
+    pub fn update_at(&mut self, at: Hint, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
+        let (index, bucket) = (self.index(hash), at.0 as usize);
+        if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
+            return self.update(hash, key, init);
+        }
+        let Self { shards, out, epoch, .. } = self;
+        shards[index].update_in(bucket, *epoch, |slot| out.save(slot))
+    }
+
+    /// Whether the table lies in the processor's cache, so that looking ahead gains nothing.
+    #[inline]
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.shards.len() == 1
+    }
+
     /// Looks at where the search for a key will begin, and nothing else. See
     /// [`look_at`](Self::look_at).
     #[inline]
-    pub fn look_for(&self, hash: u64) {
-        if self.shards.len() > 1 {
-            std::hint::black_box(self.shards[self.index(hash)].is_near(inner(hash)));
-        }
+    #[must_use]
+    pub fn look_for(&self, hash: u64) -> Hint {
+        Hint::of(self.shards[self.index(hash)].near(inner(hash)))
     }
 
-    /// Looks at what an [`update`](Self::update) of this key will look at; `see` is to read of
-    /// the value what will be read then. Some tens of keys that are looked at before they are
+    /// Looks at what an [`update_at`](Self::update_at) of this key will look at; `see` is to read
+    /// of the value what will be read then. Some tens of keys that are looked at before they are
     /// updated (first [for](Self::look_for) all of them, then at them) wait for memory together
-    /// instead of one after the other. A small table, which lies in the processor's cache, is
-    /// left alone.
+    /// instead of one after the other.
     #[inline]
-    pub fn look_at<R>(&self, hash: u64, key: &K, see: impl FnOnce(&V) -> R) {
-        if self.shards.len() > 1 {
-            let shard = &self.shards[self.index(hash)];
-            if let Some(bucket) = shard.find(inner(hash), key) {
-                std::hint::black_box((shard.flags[bucket], see(&shard.slot(bucket).value)));
-            }
+    #[must_use]
+    pub fn look_at<R>(&self, at: Hint, hash: u64, key: &K, see: impl FnOnce(&V) -> R) -> Hint {
+        let shard = &self.shards[self.index(hash)];
+        let found = match at {
+            Hint::NONE => None,
+            Hint(bucket) if shard.holds(bucket as usize, key) => Some(bucket as usize),
+            Hint(_) => shard.find(inner(hash), key),
+        };
+        if let Some(bucket) = found {
+            std::hint::black_box((shard.flags[bucket], see(&shard.slot(bucket).value)));
         }
+        Hint::of(found)
     }
 
     /// Makes room for an entry, which may split the table.
@@ -278,6 +314,16 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         let bucket = self.shards[index].find(inner(hash), key)?;
         self.mark(index, bucket);
         Some(self.shards[index].value_mut(bucket))
+    }
+
+    /// As [`get_mut`](Self::get_mut), of a key that was looked for a moment ago.
+    pub fn get_mut_at(&mut self, at: Hint, hash: u64, key: &K) -> Option<&mut V> {
+        let (index, bucket) = (self.index(hash), at.0 as usize);
+        if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
+            return self.get_mut(hash, key);
+        }
+        let Self { shards, out, epoch, .. } = self;
+        Some(shards[index].update_in(bucket, *epoch, |slot| out.save(slot)))
     }
 
     /// Visits every entry in memory, in no order that means anything.

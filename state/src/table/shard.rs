@@ -55,11 +55,16 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.slots.find_bucket_index(inner, |slot| slot.key == *key)
     }
 
-    /// Whether a hash that is alike is near the place where the search for this one begins. No
-    /// slot is read.
+    /// The first bucket on the way of the search for a hash whose hash is alike. No slot is read.
     #[inline]
-    pub(super) fn is_near(&self, inner: u64) -> bool {
-        self.slots.find_bucket_index(inner, |_| true).is_some()
+    pub(super) fn near(&self, inner: u64) -> Option<usize> {
+        self.slots.find_bucket_index(inner, |_| true)
+    }
+
+    /// Whether the bucket holds this key.
+    #[inline]
+    pub(super) fn holds(&self, bucket: usize, key: &K) -> bool {
+        self.slots.get_bucket(bucket).is_some_and(|slot| slot.key == *key)
     }
 
     #[inline]
@@ -93,16 +98,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         let marks = dirty(epoch) | REFERENCED;
         match self.slots.find_entry(hash, |slot| slot.key == *key) {
             Ok(entry) => {
-                let flags = &mut self.flags[entry.bucket_index()];
-                // Most often it has changed since the last commit, and nothing is written here.
-                if *flags & (marks | pending(epoch)) != marks {
-                    if *flags & pending(epoch) != 0 && !planted("copy-on-write-skipped") {
-                        *flags = *flags & !pending(epoch) | STORED;
-                        save(entry.get());
-                    }
-                    *flags |= marks;
-                    self.seen |= marks;
-                }
+                let (flags, seen) = (&mut self.flags[entry.bucket_index()], &mut self.seen);
+                change(flags, seen, epoch, || save(entry.get()));
                 &mut entry.into_mut().value
             }
             Err(absent) => {
@@ -113,6 +110,19 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
                 &mut entry.into_mut().value
             }
         }
+    }
+
+    /// The value in a bucket, marked as changed, as [`update`](Self::update) does.
+    #[inline]
+    pub(super) fn update_in(
+        &mut self,
+        bucket: usize,
+        epoch: u8,
+        save: impl FnOnce(&Slot<K, V>),
+    ) -> &mut V {
+        let Some(slot) = self.slots.get_bucket_mut(bucket) else { gone() };
+        change(&mut self.flags[bucket], &mut self.seen, epoch, || save(slot));
+        &mut slot.value
     }
 
     /// Notes that a bucket changes in this epoch.
@@ -206,6 +216,21 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
             }
         }
         *self = Shard::new(self.complete);
+    }
+}
+
+/// Marks what is about to change; what is pending is saved before.
+#[inline]
+fn change(flags: &mut u8, seen: &mut u8, epoch: u8, save: impl FnOnce()) {
+    let marks = dirty(epoch) | REFERENCED;
+    // Most often it has changed since the last commit, and nothing is written here.
+    if *flags & (marks | pending(epoch)) != marks {
+        if *flags & pending(epoch) != 0 && !planted("copy-on-write-skipped") {
+            *flags = *flags & !pending(epoch) | STORED;
+            save();
+        }
+        *flags |= marks;
+        *seen |= marks;
     }
 }
 

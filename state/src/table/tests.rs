@@ -8,7 +8,10 @@ use crate::{Changes, Commit, MemStore, decode};
 
 #[derive(Clone, Debug)]
 enum Step {
+    /// Looks ahead: what is found is used whenever the key is updated, however stale.
+    Look(u64),
     Update(u64),
+    Change(u64),
     Remove(u64),
     BeginCommit,
     CaptureSome,
@@ -19,7 +22,9 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
+        12 => (0u64..150).prop_map(Step::Look),
         12 => (0u64..150).prop_map(Step::Update),
+        4 => (0u64..150).prop_map(Step::Change),
         4 => (0u64..150).prop_map(Step::Remove),
         1 => Just(Step::BeginCommit),
         2 => Just(Step::CaptureSome),
@@ -33,6 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// A table beside a store, and what both should hold.
 struct World {
     table: Table<u64, u64>,
+    hints: BTreeMap<u64, Hint>,
     store: MemStore,
     model: BTreeMap<u64, u64>,
     /// The model when the capture under way began.
@@ -45,6 +51,7 @@ impl World {
     fn new(expected: usize) -> Self {
         World {
             table: Table::expecting(b"p".to_vec(), expected),
+            hints: BTreeMap::new(),
             store: MemStore::new(),
             model: BTreeMap::new(),
             captured: None,
@@ -80,10 +87,28 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
+            Step::Look(key) => {
+                let hint = self.table.look_for(hash_key(&key));
+                let found = self.table.look_at(hint, hash_key(&key), &key, |value| *value);
+                let known = self.table.get(hash_key(&key), &key).is_some();
+                assert!(known || found == Hint::NONE, "{key}");
+                self.hints.insert(key, if key.is_multiple_of(2) { hint } else { found });
+            }
             Step::Update(key) => {
                 self.read_back(key);
-                *self.table.update(hash_key(&key), &key, || 0) += 1;
+                let hint = self.hints.get(&key).copied().unwrap_or(Hint::NONE);
+                *self.table.update_at(hint, hash_key(&key), &key, || 0) += 1;
                 *self.model.entry(key).or_insert(0) += 1;
+            }
+            Step::Change(key) => {
+                self.read_back(key);
+                let hint = self.hints.get(&key).copied().unwrap_or(Hint::NONE);
+                if let Some(value) = self.table.get_mut_at(hint, hash_key(&key), &key) {
+                    *value += 2;
+                }
+                if let Some(value) = self.model.get_mut(&key) {
+                    *value += 2;
+                }
             }
             Step::Remove(key) => {
                 self.read_back(key);
