@@ -66,9 +66,20 @@ began() {
 launch() {
     local name=$1
     shift
-    setsid "$@" >> "$DIR/$name/log" 2>&1 < /dev/null 9>&- &
+    detached "$@" >> "$DIR/$name/log" 2>&1 < /dev/null &
     echo $! > "$DIR/$name/pid"
     began $! > "$DIR/$name/began" || true
+}
+
+# Becomes a command in a session of its own, without what whoever asked for it has open: a lock
+# that it inherited would be held for as long as it lives.
+detached() {
+    local open
+    for open in /dev/fd/*; do
+        open=${open##*/}
+        [ "$open" -le 2 ] || eval "exec $open>&-"
+    done
+    exec setsid "$@"
 }
 
 start_servers() {
@@ -89,7 +100,7 @@ start_servers() {
     watcher=$(cat "$DIR/watcher" 2> /dev/null) || watcher=
     if [ -z "$watcher" ] || ! kill -0 "$watcher" 2> /dev/null; then
         HIGHWATER_SERVERS_DIR=$DIR HIGHWATER_SERVERS_IDLE=$IDLE \
-            setsid "$HERE/servers.sh" watch > /dev/null 2>&1 < /dev/null 9>&- &
+            detached "$HERE/servers.sh" watch > /dev/null 2>&1 < /dev/null &
         echo $! > "$DIR/watcher"
     fi
     print_env
