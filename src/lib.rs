@@ -20,6 +20,8 @@ mod keyed;
 pub mod latency;
 mod metrics;
 mod operator;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod settings;
 pub mod sink;
 pub mod source;

@@ -345,12 +345,16 @@ const RULES: &[Rule] = &[
     },
     Rule {
         // Lookups are asked on a thread of their own, so that no worker waits for one.
-        name: "threads start in engine/{live,lane,lookup}, source/tcp, latency/paced, the bin only",
+        // So is a source that asks a database.
+        name: "threads start in engine/{live,lane,lookup}, source/{tcp,postgres}, postgres/, \
+               latency/paced, the bin only",
         applies: |path| {
             let engine = ["live", "lane", "lookup"].map(|file| format!("src/engine/{file}.rs"));
             in_library(path)
                 && !engine.iter().any(|file| file == path)
                 && !path.starts_with("src/source/tcp")
+                && !path.starts_with("src/source/postgres")
+                && !path.starts_with("src/postgres/")
                 && path != "src/latency/paced.rs"
         },
         check: starts_threads,

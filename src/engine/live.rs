@@ -89,15 +89,19 @@ fn drive(
     let sources = start::list_sources(&plan, &record, resumed, &events)?;
     let _span = tracing::info_span!("flow", name = %plan.name).entered();
     tracing::info!(tick = record.tick.0, resumed, ?settings, "starting");
+    let mut outbox = Outbox::default();
     if record.finished {
         start::check_finished(&record, &sources)?;
+    }
+    let sinks = start::open_sinks(&*store, &plan, &record, &mut outbox)?;
+    start::commit_start(&*store, &plan, &mut record, &sources, &mut outbox)?;
+    if record.finished {
+        // What a crash after the last commit may have left unsent is there now.
+        sources.iter().for_each(super::sources::SourceState::detach);
         let totals = super::totals::Totals::new(&plan, &record, resumed);
         owner.publish(totals.metrics(&plan));
         return Ok(());
     }
-    let mut outbox = Outbox::default();
-    let sinks = start::open_sinks(&*store, &plan, &record, &mut outbox)?;
-    start::commit_start(&*store, &plan, &mut record, &sources, &mut outbox)?;
     let poison = Poison::new(events.clone());
     let progress = Arc::new(Progress::default());
     let committer = Committer::new(store.clone(), sinks, progress.committed.clone());

@@ -10,6 +10,8 @@ mod files;
 mod json_lines;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 mod stdout;
 
 use std::any::Any;

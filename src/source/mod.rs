@@ -8,6 +8,8 @@ mod files;
 mod generator;
 mod memory;
 mod policy;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 pub(crate) mod signal;
 mod tcp;
 
