@@ -8,8 +8,8 @@
 //! goal.
 //!
 //! `cargo bench --workspace --bench workloads [-- EVENTS] [NAME..]` runs all or some of them, and
-//! `-- EVENTS one [NAME]` runs one flow once and nothing else, for profilers; without a name that
-//! is B2. `-- EVENTS peer [WORKERS]` is for `make peers`. `-- check` compares the queries of B5
+//! `-- EVENTS one [NAME] [R2]` runs one flow once and nothing else, for profilers; without a name
+//! that is B2. `-- EVENTS peer [WORKERS]` is for `make peers`. `-- check` compares the queries of B5
 //! row by row with a recomputation, on few events; each of them can be named, too.
 //! `WORKLOADS_DIR` names the disk for durable state.
 
@@ -57,7 +57,7 @@ mod variants;
 use report::{Bench, Lap, Rung, exit};
 
 /// One flow, once.
-type One = fn(u64) -> Lap;
+type One = fn(u64, Rung) -> Lap;
 
 struct Workload {
     name: &'static str,
@@ -73,24 +73,24 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         name: "B1",
         bench: stateless::bench,
-        one: Some(|events| stateless::flow(events, 1, Rung::Volatile)),
+        one: Some(|events, rung| stateless::flow(events, 1, rung)),
     },
     Workload {
         name: "B2",
         bench: tumbling::bench,
-        one: Some(|events| tumbling::flow(events, 1, Rung::Volatile)),
+        one: Some(|events, rung| tumbling::flow(events, 1, rung)),
     },
     only("B3", hopping::bench),
     Workload {
         name: "B4",
         bench: sessions::bench,
-        one: Some(|events| sessions::flow(events, 1, Rung::Volatile)),
+        one: Some(|events, rung| sessions::flow(events, 1, rung)),
     },
     only("B5", auctions::bench),
     Workload {
         name: "B8",
         bench: running::bench,
-        one: Some(|events| running::flow(events, 10_000_000, Rung::Volatile)),
+        one: Some(|events, rung| running::flow(events, 10_000_000, rung)),
     },
     only("B11", snapshots::bench),
     only("B13", skew::bench),
@@ -126,9 +126,11 @@ fn run_as_peer(events: u64, workers: usize) {
 }
 
 /// Runs one flow and nothing else.
-fn run_one(name: &str, events: u64) {
+fn run_one(names: &[&str], events: u64) {
+    let rung = if names.contains(&"R2") { Rung::R2 } else { Rung::Volatile };
+    let name = names.iter().copied().find(|name| !["one", "R2"].contains(name)).unwrap_or("B2");
     let workload = WORKLOADS.iter().find(|workload| workload.name == name);
-    let one = workload.and_then(|workload| workload.one).map(|one| one(events));
+    let one = workload.and_then(|workload| workload.one).map(|one| one(events, rung));
     match one.or_else(|| auctions::one(name, events)) {
         Some(lap) => println!("{lap:?}"),
         None => exit(format!("`{name}` has no single flow")),
@@ -150,7 +152,7 @@ fn main() {
         return run_as_peer(events, numbers.get(1).and_then(|n| n.parse().ok()).unwrap_or(1));
     }
     if names.contains(&"one") {
-        return run_one(names.iter().find(|name| **name != "one").unwrap_or(&"B2"), events);
+        return run_one(&names, events);
     }
     let is_workload = |name: &str| WORKLOADS.iter().any(|workload| workload.name == name);
     if let Some(unknown) = names.iter().find(|n| !is_workload(n) && !auctions::is_query(n)) {

@@ -138,7 +138,7 @@ impl<K: Key, S: Serialize> Slice<K, S> {
                 // What is in memory is the newer state of the same fragment.
                 Some(known) if known == serial => {}
                 Some(_) => {
-                    self.table.bury_stored(group, stored_key);
+                    self.table.bury_stored(group, &stored_key);
                     if let Some(fragment) = self.table.get_mut(hash, &key) {
                         aggregate.merge(&mut fragment.state, state);
                     }

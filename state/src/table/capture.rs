@@ -86,7 +86,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             if *budget == 0 {
                 break;
             }
-            capture.deleted.delete(*group, |bytes| {
+            capture.deleted.delete(group, |bytes| {
                 bytes.extend_from_slice(key);
                 Ok(())
             })?;

@@ -424,27 +424,31 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     fn bury(&mut self, hash: u64, slot: &Slot<K, V>, flags: u8) {
-        if flags & STORED != 0 {
-            match self.stored_key(slot) {
-                Ok(key) => {
-                    self.tombstones.push(group_of(hash), key);
-                }
-                Err(error) => self.out.failed = Some(error),
-            }
+        if flags & STORED == 0 {
+            return;
+        }
+        let prefix = &self.out.prefix;
+        let buried = self.tombstones.push(group_of(hash), |bytes| {
+            bytes.extend_from_slice(prefix);
+            encode_into(&slot.key, bytes)?;
+            slot.value.key_suffix(bytes);
+            Ok(())
+        });
+        if let Err(error) = buried {
+            self.out.failed = Some(error);
         }
     }
 
     /// Deletes a stored key that is not in memory.
-    pub fn bury_stored(&mut self, group: KeyGroup, stored_key: Vec<u8>) {
+    pub fn bury_stored(&mut self, group: KeyGroup, stored_key: &[u8]) {
         self.net -= 1;
-        self.tombstones.push(group, stored_key);
-    }
-
-    fn stored_key(&self, slot: &Slot<K, V>) -> Result<Vec<u8>, Error> {
-        let mut bytes = self.out.prefix.clone();
-        encode_into(&slot.key, &mut bytes)?;
-        slot.value.key_suffix(&mut bytes);
-        Ok(bytes)
+        let buried = self.tombstones.push(group, |bytes| {
+            bytes.extend_from_slice(stored_key);
+            Ok(())
+        });
+        if let Err(error) = buried {
+            self.out.failed = Some(error);
+        }
     }
 
     /// The keys of `wanted` that are not in memory and may be in the store.
@@ -473,10 +477,13 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         }
         let asked: Vec<_> = stored.iter().map(|(group, key)| (*group, key.as_slice())).collect();
         let mut found = Vec::new();
+        self.tombstones.make_index();
+        self.burying.make_index();
         let (tombstones, burying) = (&self.tombstones, &self.burying);
         store.get(operator, &asked, &mut |index, value| {
-            if !tombstones.contains(&stored[index])
-                && (!burying.contains(&stored[index]) || planted("tombstone-dropped-early"))
+            let (group, key) = asked[index];
+            if !tombstones.contains(group, key)
+                && (!burying.contains(group, key) || planted("tombstone-dropped-early"))
             {
                 found.push((index, decode(value)?));
             }
