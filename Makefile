@@ -5,7 +5,10 @@ CARGO = cargo
 BUILD = --release --workspace
 # For tests the compiler does not optimise this crate and the tests themselves: they take a fifth of
 # the time to build. Everything below them, RocksDB too, is the same build as elsewhere.
-TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0
+TESTED = $(BUILD) --config profile.release.package.highwater.opt-level=0 $(CONNECTORS)
+# Connectors to servers are features of their own. Their tests start the servers, and are skipped
+# with a line that says so where a server cannot be had.
+CONNECTORS = --features avro,kafka,postgres,protobuf
 
 .PHONY: demo test lint doc setup fuzz fuzz-long crash powercut soak corruption rescale planted law
 .PHONY: servers servers-stop test-long bench bench-workloads bench-check bench-instructions bench-state peers
@@ -32,7 +35,7 @@ servers-stop:
 
 lint: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy $(BUILD) --all-targets -- -D warnings
+	$(CARGO) clippy $(BUILD) $(CONNECTORS) --all-targets -- -D warnings
 
 bench: setup
 	$(CARGO) bench --workspace --benches
@@ -57,7 +60,7 @@ peers: setup
 	@./scripts/peers.sh
 
 doc: setup
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(BUILD) --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(BUILD) $(CONNECTORS) --no-deps
 
 fuzz: setup
 	@./scripts/fuzz.sh

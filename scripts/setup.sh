@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a build needs besides Rust: a C++ compiler and libclang, for RocksDB and its bindings.
+# What a build needs besides Rust: a C++ compiler and libclang, for RocksDB and its bindings, and
+# make for the client of Kafka.
 set -euo pipefail
 
 if ! command -v cargo > /dev/null; then
@@ -9,6 +10,7 @@ fi
 
 missing=()
 command -v c++ > /dev/null || missing+=(g++)
+command -v make > /dev/null || missing+=(make)
 find /usr/lib /usr/local/lib "${LIBCLANG_PATH:-/nonexistent}" \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' \) \
     -print -quit 2> /dev/null | grep -q . || missing+=(libclang-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -345,8 +345,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         // Lookups are asked on a thread of their own, so that no worker waits for one.
-        // So is a source that asks a database.
+        // So is a source that asks a database. The client of Kafka is served by one.
         name: "threads start in engine/{live,lane,lookup}, source/{tcp,postgres}, postgres/, \
+               source/kafka/running, \
                latency/paced, the bin only",
         applies: |path| {
             let engine = ["live", "lane", "lookup"].map(|file| format!("src/engine/{file}.rs"));
@@ -355,6 +356,7 @@ const RULES: &[Rule] = &[
                 && !path.starts_with("src/source/tcp")
                 && !path.starts_with("src/source/postgres")
                 && !path.starts_with("src/postgres/")
+                && path != "src/source/kafka/running.rs"
                 && path != "src/latency/paced.rs"
         },
         check: starts_threads,

@@ -182,7 +182,7 @@ impl Coordinator {
         }
         state.woken(last_opened);
         let Some(listed) = state.list()? else { return Ok(()) };
-        for change in state.relist(listed) {
+        for change in state.relist(listed)? {
             match change {
                 Change::Assign(index) => self.assign(source, index),
                 Change::Release(index) => {

@@ -94,14 +94,25 @@ impl SourceState {
         self.partitions.push(PartitionInfo { partition, record, unread, waits, woken_at });
     }
 
-    /// Adds a partition by name, unless it is known already.
-    pub(super) fn discover(&mut self, name: String, discovered: bool) -> Option<usize> {
+    /// Adds a partition by name, unless it is known already. `first` is whether the flow has
+    /// never run on this source.
+    pub(super) fn discover(
+        &mut self,
+        name: String,
+        discovered: bool,
+        first: bool,
+    ) -> Result<Option<usize>, Error> {
         if self.by_name.contains_key(&name) {
-            return None;
+            return Ok(None);
         }
-        let (resume, ended, removed) = (Default::default(), false, false);
+        let resume = self.source.start(&name, first).map_err(|error| {
+            let rank = self.rank;
+            let partition = Partition::new(rank, self.partitions.len() as u32, &self.id, &name);
+            error.in_operator(&self.id).in_partition(&Arc::new(partition))
+        })?;
+        let (ended, removed) = (false, false);
         self.add(PartitionRecord { name, resume, ended, discovered, removed });
-        Some(self.partitions.len() - 1)
+        Ok(Some(self.partitions.len() - 1))
     }
 
     /// Asks the source for its partitions, unless nothing new can come of it.
@@ -117,13 +128,13 @@ impl SourceState {
     }
 
     /// Takes note of partitions that are new, there again, or gone.
-    pub(super) fn relist(&mut self, listed: Vec<String>) -> Vec<Change> {
+    pub(super) fn relist(&mut self, listed: Vec<String>) -> Result<Vec<Change>, Error> {
         let mut changes = Vec::new();
         let mut named = Bits::default();
         for name in listed {
             let index = match self.by_name.get(&name) {
                 Some(&index) => index,
-                None => match self.discover(name, true) {
+                None => match self.discover(name, true, false)? {
                     Some(index) => {
                         changes.push(Change::Assign(index));
                         index
@@ -142,7 +153,7 @@ impl SourceState {
             self.set_removed(index, true);
             changes.push(Change::Release(index));
         }
-        changes
+        Ok(changes)
     }
 
     fn set_removed(&mut self, index: usize, removed: bool) {

@@ -75,11 +75,13 @@ pub(super) fn list_sources(
         let Body::Source(source) = &n.body else { continue };
         let index = sources.len();
         let in_source = |error: Error| error.in_operator(&n.id);
+        let known: Vec<_> = record.sources.get(&*n.id).into_iter().flatten().collect();
+        source.resume(&known.iter().map(|known| (&*known.name, known.ended)).collect::<Vec<_>>());
         source.attach(waker(index, events)).map_err(in_source)?;
         let mut state = SourceState::new(n.id.clone(), source.clone(), index);
         let listed = state.list()?.unwrap_or_default();
         let names: hashbrown::HashSet<String> = listed.iter().cloned().collect();
-        for known in record.sources.get(&*n.id).into_iter().flatten() {
+        for known in known {
             // A source that cannot be read again starts with partitions of its own each time.
             let gone = !names.contains(&known.name);
             let expected = !known.ended && !known.removed;
@@ -96,8 +98,9 @@ pub(super) fn list_sources(
             let ended = (gone && !removed) || (known.ended && !lost);
             state.add(PartitionRecord { ended, removed, ..known.clone() });
         }
+        let first = !record.sources.contains_key(&*n.id);
         for name in listed {
-            state.discover(name, found);
+            state.discover(name, found, first)?;
         }
         sources.push(state);
     }

@@ -60,7 +60,9 @@ pub(crate) trait AnySource: Send + Sync {
     fn replay(&self) -> Replay;
     fn partitions(&self) -> Result<Vec<String>, Error>;
     fn is_complete(&self) -> bool;
+    fn resume(&self, known: &[(&str, bool)]);
     fn attach(&self, waker: Waker) -> Result<(), Error>;
+    fn start(&self, partition: &str, first: bool) -> Result<Resume, Error>;
     fn open(&self, partition: &str, resume: &Resume) -> Result<Box<dyn AnyReader>, Error>;
     fn committed(&self, partition: &str, position: u64);
     fn detach(&self);
@@ -84,8 +86,16 @@ impl<S: Source> AnySource for S {
         Source::is_complete(self)
     }
 
+    fn resume(&self, known: &[(&str, bool)]) {
+        Source::resume(self, known);
+    }
+
     fn attach(&self, waker: Waker) -> Result<(), Error> {
         Source::attach(self, waker)
+    }
+
+    fn start(&self, partition: &str, first: bool) -> Result<Resume, Error> {
+        Source::start(self, partition, first)
     }
 
     fn open(&self, partition: &str, resume: &Resume) -> Result<Box<dyn AnyReader>, Error> {

@@ -7,6 +7,7 @@
 mod error;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -97,12 +98,18 @@ impl Connection {
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     last_error: Arc<Mutex<Option<String>>>,
+    answered_commits: Arc<AtomicU64>,
 }
 
 impl Context {
     /// What the client complained of last: it says why a request went unanswered.
     pub(crate) fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
+    }
+
+    /// How many commits of offsets were answered.
+    pub(crate) fn answered_commits(&self) -> u64 {
+        self.answered_commits.load(Ordering::Relaxed)
     }
 }
 
@@ -132,6 +139,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.answered_commits.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = result {
             tracing::warn!(%error, "offsets were not written back to the group");
         }
@@ -152,6 +160,10 @@ impl Inquirer {
         let client = config.create_with_context(Context::default());
         let client = client.map_err(|e| failed("the client cannot be made", e))?;
         Ok(Inquirer { client, within: connection.connect_within })
+    }
+
+    pub(crate) fn client(&self) -> &BaseConsumer<Context> {
+        &self.client
     }
 
     /// What the cluster says of one topic, or of all.

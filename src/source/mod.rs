@@ -6,12 +6,15 @@
 mod channel;
 mod files;
 mod generator;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 mod policy;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod signal;
 mod tcp;
+mod then;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +24,13 @@ use serde::Serialize;
 pub use channel::{ChannelSender, ChannelSource, Receipt, SendError, channel};
 pub use files::{CsvFiles, JsonLinesFiles};
 pub use generator::{Generated, GeneratedSource, Generator};
+#[cfg(all(feature = "kafka", feature = "avro"))]
+pub use kafka::Schemas;
+#[cfg(feature = "kafka")]
+pub use kafka::{Kafka, KafkaSource, OutOfRange, Record, Recorded, Start};
 pub use memory::Memory;
 pub use tcp::TcpLines;
+pub use then::Then;
 
 use crate::error::Error;
 use crate::event::{Data, Positions};
@@ -142,11 +150,41 @@ pub trait Source: Send + Sync + 'static {
     /// complete and all partitions have ended. A source that becomes complete wakes the flow.
     fn is_complete(&self) -> bool;
 
+    /// Where a partition begins that has no committed position yet. `first` is whether it was
+    /// there when the flow started on this source for the first time: a partition that was added
+    /// later begins at its beginning, or what stood in it before it was found would be lost.
+    ///
+    /// The answer is committed before the first event is processed, so that a crash does not move
+    /// it. By default, it is the beginning.
+    ///
+    /// # Errors
+    /// Where the position cannot be found out.
+    fn start(&self, partition: &str, first: bool) -> Result<Resume, Error> {
+        let _ = (partition, first);
+        Ok(Resume::default())
+    }
+
     /// Opens a partition at a position. Called on the thread of the worker that will read it.
     ///
     /// # Errors
     /// Where the partition cannot be opened, or is not the one that was read before.
     fn open(&self, partition: &str, resume: &Resume) -> Result<Box<dyn Reader<Self::Item>>, Error>;
+
+    /// This source, and when all of its partitions have ended, another one with the same events:
+    /// files and then the topic that goes on from them, for example. See [`Then`] for what it
+    /// promises.
+    fn then<L: Source<Item = Self::Item>>(self, live: L) -> Then<Self, L>
+    where
+        Self: Sized,
+    {
+        Then::new(self, live)
+    }
+
+    /// The partitions that the last commit knows, and whether each has ended: told before
+    /// [`attach`](Source::attach), also if there are none.
+    fn resume(&self, known: &[(&str, bool)]) {
+        let _ = known;
+    }
 
     /// Called once per run before anything is opened: the waker is for the source to keep.
     ///

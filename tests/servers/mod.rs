@@ -7,6 +7,9 @@
 // Every test binary uses some of it.
 #![allow(dead_code)]
 
+#[cfg(feature = "kafka")]
+pub mod topics;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
