@@ -9,8 +9,8 @@
 //!
 //! `cargo bench --workspace --bench workloads [-- EVENTS] [NAME..]` runs all or some of them, and
 //! `-- EVENTS one [NAME] [R2]` runs one flow once and nothing else, for profilers; without a name
-//! that is B2. `-- EVENTS peer [WORKERS]` is for `make peers`. `-- check` compares the queries of B5
-//! row by row with a recomputation, on few events; each of them can be named, too.
+//! that is B2. `-- EVENTS peer [WORKERS]` is for `make peers`. `-- check` compares the queries of
+//! B5 row by row with a recomputation, on few events; each of them can be named, too.
 //! `WORKLOADS_DIR` names the disk for durable state.
 
 #[path = "workloads/auctions.rs"]
