@@ -72,6 +72,6 @@ pub mod prelude {
 }
 
 /// The programs in the README, compiled as doc tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "kafka"))]
 #[doc = include_str!("../README.md")]
 pub struct ReadmeDoctests;
