@@ -48,7 +48,8 @@ pub struct Settings {
     pub memory_budget: u64,
     /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened
     /// until RocksDB has caught up. They are kept in memory too, and copied on their way into
-    /// RocksDB, so that they are an eighth of `memory_budget` at most. Default: 64 MiB.
+    /// RocksDB, so that they are an eighth of `memory_budget` at most, but may always be 1 MiB.
+    /// Default: 64 MiB.
     #[serde(default = "default_log_tail_limit")]
     pub log_tail_limit: u64,
     /// How often the flow takes a snapshot into the `snapshots` folder of the state directory.
@@ -59,6 +60,9 @@ pub struct Settings {
     #[serde(default = "default_snapshots_kept")]
     pub snapshots_kept: usize,
 }
+
+/// However little memory there is, so much may be committed before it is moved into the base.
+const LEAST_TAIL: u64 = 1 << 20;
 
 fn default_snapshots_kept() -> usize {
     3
@@ -170,14 +174,15 @@ impl Settings {
             // Nothing can be forgotten that is nowhere else.
             return usize::MAX;
         }
-        let rest = self.memory_budget - self.base_memory() - 2 * self.tail_limit();
+        let rest = self.memory_budget - self.base_memory();
+        let rest = rest.saturating_sub(2 * self.tail_limit());
         // Tables forget between two commits only, and are over their part until then.
         usize::try_from(rest / 16 * 15).unwrap_or(usize::MAX)
     }
 
     /// Bytes of the log that a restart may have to replay.
     pub(crate) fn tail_limit(&self) -> u64 {
-        self.log_tail_limit.min(self.memory_budget / 8)
+        self.log_tail_limit.min((self.memory_budget / 8).max(LEAST_TAIL))
     }
 
     /// Refuses values that cannot work.
