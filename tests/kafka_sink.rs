@@ -301,25 +301,40 @@ fn a_mark_is_renewed_before_the_broker_forgets_it() {
 
 #[test]
 fn a_broker_that_is_killed_or_silent_in_the_middle_is_waited_for() {
-    let Some(broker) = servers::private_kafka() else { return };
+    let Some(broker) = servers::private_kafka().map(Arc::new) else { return };
     let (address, topic) = (broker.address(), unique("killed"));
     create_one(address, &topic, 2);
     let disk = SimDisk::new();
     let mut running = Running::start(address, &topic, &disk, 0).unwrap();
     running.go_on().unwrap();
-    for kill in 0..3 {
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                // A transaction is under way at some of these moments.
-                std::thread::sleep(Duration::from_millis(kill * 7));
+    drop(running);
+    disk.restart(Survival::Synced);
+
+    // The broker is killed at one point of a transaction after another.
+    let (killed_at, next_point) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+    let sink = lines(&topic, address).strike({
+        let (killed_at, next_point) = (killed_at.clone(), next_point.clone());
+        let broker = broker.clone();
+        move |point| {
+            let mut next = next_point.lock().unwrap();
+            if *next == Some(point) {
+                *next = None;
+                *killed_at.lock().unwrap() = Some(Instant::now());
                 broker.kill();
-                std::thread::sleep(Duration::from_millis(500));
-                broker.start();
-            });
-            for _ in 0..4 {
-                running.go_on().unwrap();
+                let broker = broker.clone();
+                std::thread::spawn(move || broker.start());
             }
-        });
+            false
+        }
+    });
+    let mut running = Running::with(sink, &disk, 20).unwrap();
+    use KafkaPoint::{Begun, Committed, Flushed, Letter, Marked, Produced};
+    for point in [Letter, Begun, Produced(1), Flushed, Marked, Committed] {
+        *next_point.lock().unwrap() = Some(point);
+        running.go_on().unwrap();
+        let waited = killed_at.lock().unwrap().take().expect("it was killed").elapsed();
+        println!("killed at {point:?}: resumed after {waited:?}");
+        assert!(waited < Duration::from_secs(30), "{point:?}: {waited:?}");
         running.go_on().unwrap();
     }
     broker.pause();

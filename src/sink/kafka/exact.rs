@@ -128,8 +128,9 @@ impl Exact {
 
     /// A new session on the same claim, unless somebody else has claimed the topic since.
     fn reopen(&mut self, waiting: &mut Waiting) -> Result<Session, Failure> {
-        // Whoever has claimed it is not to be shut out.
-        let mark = Marks::connect(&self.target, &self.id)?.read(waiting)?;
+        // Whoever has claimed it is not to be shut out. Our own transaction may still be open, and
+        // only a new session ends it.
+        let mark = Marks::look(&self.target, &self.id)?.read(waiting)?;
         self.still_ours(mark)?;
         let (session, mark) = Session::open(&self.target, &self.id, waiting)?;
         self.mark = self.still_ours(mark)?;

@@ -27,8 +27,18 @@ pub(super) struct Marks {
 const MARKED_PARTITION: i32 = 0;
 
 impl Marks {
+    /// To read the last mark, once no transaction can change it any more.
     pub(super) fn connect(target: &Target, group: &str) -> Result<Self, Failure> {
-        let reader = target.reader(group)?.create_with_context(Context::default());
+        Self::with(target, group, "read_committed")
+    }
+
+    /// To look at the mark before that: one that is being written now is not waited for.
+    pub(super) fn look(target: &Target, group: &str) -> Result<Self, Failure> {
+        Self::with(target, group, "read_uncommitted")
+    }
+
+    fn with(target: &Target, group: &str, isolation: &str) -> Result<Self, Failure> {
+        let reader = target.reader(group, isolation)?.create_with_context(Context::default());
         let reader = reader.map_err(|e| Failure::of("the client cannot be made", e))?;
         Ok(Marks { topic: target.topic.clone(), group: group.to_owned(), reader })
     }

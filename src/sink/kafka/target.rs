@@ -79,13 +79,14 @@ impl Target {
         self.strikes.as_ref().is_some_and(|strikes| strikes(point))
     }
 
-    /// A client that reads the offsets of a group and is no member of it.
-    pub(super) fn reader(&self, group: &str) -> Result<ClientConfig, Error> {
+    /// A client that reads the offsets of a group and is no member of it. With `read_committed`
+    /// it gets no answer while a transaction with such an offset is open.
+    pub(super) fn reader(&self, group: &str, isolation: &str) -> Result<ClientConfig, Error> {
         let mut config = self.connection.config(&[])?;
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed");
+            .set("isolation.level", isolation);
         Ok(config)
     }
 
