@@ -22,7 +22,8 @@ pub struct Metrics {
     /// Bytes of committed changes that a restart would replay.
     pub log_tail_bytes: u64,
     /// For how long, in this run, no tick was opened because the log had reached
-    /// `log_tail_limit`: the flow then runs at the speed at which the base takes changes in.
+    /// `log_tail_limit` (the flow then runs at the speed at which the base takes changes in), or
+    /// because a commit waited for its target for more than a second.
     pub held_by_log: Duration,
     /// The tick with which the state that was found went on, if there was any.
     pub resumed_from: Option<Tick>,

@@ -2,9 +2,13 @@
 //! never stands still.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use highwater::BoxError;
 use highwater::prelude::*;
+use highwater::sink::{Chunk, Encoder, Guarantee, Letter, Opening, Sink, SinkWriter};
 use highwater::source::Generator;
 
 const EVENTS: u64 = 200_000;
@@ -66,4 +70,89 @@ fn a_log_without_room_is_refused() {
         panic!("it was accepted");
     };
     assert!(error.to_string().contains("log_tail_limit"), "{error}");
+}
+
+/// A target that is away until it is told otherwise.
+struct Away(Arc<AtomicBool>);
+
+struct Letters {
+    away: Arc<AtomicBool>,
+    rows: Vec<u8>,
+}
+
+struct Ones(u8);
+
+impl Encoder<u64> for Ones {
+    fn encode(&mut self, _: Vec<u64>, _: &[EventTime]) -> Result<(), BoxError> {
+        self.0 = 1;
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<Chunk> {
+        (std::mem::take(&mut self.0) > 0).then(|| Box::new(1u8) as Chunk)
+    }
+}
+
+impl Sink<u64> for Away {
+    fn describe(&self) -> String {
+        "away".to_owned()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn encoder(&self) -> Box<dyn Encoder<u64>> {
+        Box::new(Ones(0))
+    }
+
+    fn open(&self, _: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error> {
+        Ok(Box::new(Letters { away: self.0.clone(), rows: Vec::new() }))
+    }
+}
+
+impl SinkWriter for Letters {
+    fn write(&mut self, _: Tick, _: Chunk) -> Result<(), Error> {
+        self.rows.push(1);
+        Ok(())
+    }
+
+    fn outbox(&mut self) -> Option<Vec<u8>> {
+        Some(std::mem::take(&mut self.rows)).filter(|rows| !rows.is_empty())
+    }
+
+    fn send(&mut self, _: &Letter<'_>) -> Result<(), Error> {
+        while self.away.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn ticks_wait_for_a_target_that_is_away() {
+    let (dir, away) = (tempfile::tempdir().unwrap(), Arc::new(AtomicBool::new(true)));
+    let flow = Flow::new("away");
+    flow.source("events", Generator::new(1, None, |_, index| index))
+        .sink("out", Away(away.clone()));
+    let settings = Settings::at(dir.path()).workers(1).tick_max_events(100);
+    let handle = flow.spawn(settings.commit_interval(Duration::from_millis(1))).unwrap();
+    let started = Instant::now();
+    let mut before = 0;
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = read(&handle.metrics());
+        if now > 0 && now == before {
+            break;
+        }
+        before = now;
+        assert!(started.elapsed() < Duration::from_secs(20), "it reads on: {now} events");
+    }
+    away.store(false, Ordering::Relaxed);
+    while read(&handle.metrics()) < before + 1_000 {
+        assert!(started.elapsed() < Duration::from_secs(40), "it stands still");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    handle.stop();
+    handle.wait().unwrap();
 }

@@ -90,7 +90,7 @@ impl Coordinator {
         let is_source = |node: &&crate::flow::Node| matches!(node.body, Body::Source(_));
         let operators = plan.nodes.len() - plan.nodes.iter().filter(is_source).count();
         let totals = Totals::new(&plan, &record, resumed);
-        let pressure = Pressure::new(store);
+        let pressure = Pressure::new(store, settings.commit_interval);
         let mut coordinator = Coordinator {
             activators: controls.iter().map(|_| None).collect(),
             next_tick: record.tick.0 + 1,
@@ -271,7 +271,9 @@ impl Coordinator {
         let Some((job, held_back)) = self.assembly.take_whole() else { return Ok(()) };
         let changes = job.changes.len();
         tracing::debug!(tick = job.record.tick.0, changes, last = job.last, "committing");
-        self.totals.commit_started(self.clock.now_micros());
+        let now = self.clock.now_micros();
+        self.totals.commit_started(now);
+        self.pressure.commit_begins(now);
         let done = self.lane.commit(job)?;
         for (sink, tick, chunk) in held_back {
             self.lane.output(&sink, tick, chunk)?;
@@ -284,6 +286,7 @@ impl Coordinator {
 
     fn committed(&mut self, done: &CommitDone) {
         self.commit_in_flight = false;
+        self.pressure.commit_ends();
         self.sinks_due_micros = done.sinks_due_micros;
         tracing::debug!(tick = done.tick.0, "committed");
         self.totals.commit_done(done.tick, self.clock.now_micros());
@@ -383,7 +386,7 @@ impl Coordinator {
         // Where no tick may be opened now, an event will say when it may.
         let full = self.open.len() >= self.settings.ticks_in_flight
             || self.open.values().any(|open| open.polls_missing > 0);
-        let full = full || self.pressure.is_on();
+        let full = full || self.pressure.is_on(self.clock.now_micros());
         if full || self.phase != Phase::Running || !self.all_ready() {
             return None;
         }

@@ -1,4 +1,5 @@
-//! Back-pressure: while the log's tail is full no tick is opened.
+//! Back-pressure: no tick is opened while the log's tail is full, or while a commit takes so long
+//! that its target must be away: what the next commit has to take in would grow without bound.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,14 @@ use highwater_state::Store;
 
 use crate::metrics::Metrics;
 
+/// How long a commit may take before ticks wait for it, in µs; ten intervals if that is more.
+const COMMIT_PATIENCE_MICROS: i64 = 1_000_000;
+
 pub(super) struct Pressure {
     store: Arc<dyn Store>,
+    patience_micros: i64,
+    /// Since when a commit has been with the commit thread, on the tick clock.
+    commit_since_micros: Option<i64>,
     /// Since when ticks have been held up, on the tick clock; `None` while they are not.
     since_micros: Option<i64>,
     /// What was held up before that.
@@ -16,18 +23,32 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Pressure { store, since_micros: None, total_micros: 0 }
+    pub(super) fn new(store: Arc<dyn Store>, commit_interval: Duration) -> Self {
+        let interval = i64::try_from(commit_interval.as_micros()).unwrap_or(i64::MAX);
+        let patience_micros = interval.saturating_mul(10).max(COMMIT_PATIENCE_MICROS);
+        let (commit_since_micros, since_micros) = (None, None);
+        Pressure { store, patience_micros, commit_since_micros, since_micros, total_micros: 0 }
     }
 
-    /// Whether the log has no room for what a further tick would commit.
-    pub(super) fn is_on(&self) -> bool {
-        self.store.tail().full
+    /// The commit thread has a commit.
+    pub(super) fn commit_begins(&mut self, now_micros: i64) {
+        self.commit_since_micros = Some(now_micros);
+    }
+
+    /// It is durable, and its targets have it.
+    pub(super) fn commit_ends(&mut self) {
+        self.commit_since_micros = None;
+    }
+
+    /// Whether what a further tick would commit has to wait.
+    pub(super) fn is_on(&self, now_micros: i64) -> bool {
+        let waits = |since: i64| now_micros - since >= self.patience_micros;
+        self.store.tail().full || self.commit_since_micros.is_some_and(waits)
     }
 
     /// As [`is_on`](Self::is_on), and takes down for how long it was so.
     pub(super) fn holds_up(&mut self, now_micros: i64) -> bool {
-        let on = self.is_on();
+        let on = self.is_on(now_micros);
         if on {
             self.since_micros.get_or_insert(now_micros);
         } else if let Some(since) = self.since_micros.take() {

@@ -34,7 +34,7 @@ pub struct Stamp {
 ///
 /// ```
 /// use highwater::sink::{Claim, Mark, Opening};
-/// use highwater::time::Tick;
+/// use highwater::Tick;
 ///
 /// // The first start finds an empty target, and raises the incarnation there to 1.
 /// let opening = Opening { flow: "f", sink: "s", token: None, committed: Tick(0), letters: 0 };
@@ -75,7 +75,13 @@ impl Claim {
     /// state knows to be there; one that knows nothing at all is let pass if nothing is to be sent
     /// that it may have.
     pub fn raise(opening: &Opening<'_>, mark: Option<&Mark>, adopt: bool) -> Result<Self, Error> {
-        let own = opening.token.map(incarnation_of).transpose()?.unwrap_or(0);
+        // Sinks of other kinds, or that promise less, leave none.
+        let token = opening.token.filter(|token| !token.is_empty());
+        let own = match token.map(incarnation_of).transpose() {
+            Ok(own) => own.unwrap_or(0),
+            Err(_) if adopt => 0,
+            Err(error) => return Err(error),
+        };
         let sent = mark.and_then(|mark| mark.sent);
         let incarnation = mark.map_or(0, |mark| mark.incarnation).max(own) + 1;
         let committed = opening.committed;

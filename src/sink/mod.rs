@@ -170,8 +170,11 @@ pub trait SinkWriter: Send {
     /// Stops the flow; a restart sends the letter again. Where a later start of the flow has
     /// claimed the target, that must be the error.
     fn send(&mut self, letter: &Letter<'_>) -> Result<(), Error> {
-        let _ = letter;
-        Ok(())
+        Err(Error::state(format!(
+            "output of the commit of tick {} waits to be sent, and this sink cannot send it: start \
+             the flow once with the sink that made it",
+            letter.tick.0
+        )))
     }
 
     /// The commit is durable: makes visible what was staged for it.

@@ -82,7 +82,7 @@ impl Committer {
                 guarded(id, || writer.publish())?;
             }
         }
-        self.store.commit(Commit { record, changes: job.changes })?;
+        self.store.commit(Commit { record: record.clone(), changes: job.changes })?;
         self.committed.store(job.record.tick.0, Ordering::Release);
         // IMPORTANT: nothing becomes visible before the commit above has returned.
         for (id, bytes) in &letters {
@@ -94,6 +94,10 @@ impl Committer {
         }
         for (id, writer) in &mut self.sinks {
             guarded(id, || writer.publish())?;
+        }
+        if job.last && !letters.is_empty() {
+            // No commit comes that would let them go: the next start would send them again.
+            self.store.commit(Commit { record, changes: self.outbox.take_sent()? })?;
         }
         let mut sinks_due_micros: Option<i64> = None;
         for (id, writer) in &self.sinks {

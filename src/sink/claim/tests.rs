@@ -179,5 +179,8 @@ fn what_the_state_does_not_know_is_refused_unless_adopted() {
         let adopted = Claim::raise(&known, mark.as_ref(), true).unwrap();
         assert!(adopted.takes(&adopted.mark(), Tick(7)).unwrap(), "{mark:?}");
     }
-    assert!(Claim::raise(&Opening { token: Some(b"x"), ..known }, None, false).is_err());
+    let with = |token| Opening { token: Some(token), ..known };
+    assert!(Claim::raise(&with(b"x"), None, false).is_err());
+    assert!(Claim::raise(&with(b"x"), None, true).is_ok());
+    assert!(Claim::raise(&with(b""), None, false).is_ok());
 }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::target::{Target, Waiting};
 use crate::error::Error;
-use crate::sink::{Chunk, CommitInfo, Opening, SinkWriter};
+use crate::sink::{Chunk, CommitInfo, Letter, Opening, SinkWriter};
 use crate::time::Tick;
 
 pub(super) struct Plain {
@@ -26,6 +26,13 @@ impl SinkWriter for Plain {
         let letter = chunk.map_err(|_| Error::bug("a chunk of another sink"))?;
         let waiting = Waiting::new(self.target.patience);
         self.output.produce(&letter, &waiting, |_| Ok(())).map_err(Failure::error)
+    }
+
+    /// What a run left that promised more.
+    fn send(&mut self, letter: &Letter<'_>) -> Result<(), Error> {
+        let waiting = Waiting::new(self.target.patience);
+        let sent = self.output.produce(letter.bytes, &waiting, |_| Ok(()));
+        sent.and_then(|()| self.output.arrived(&waiting)).map_err(Failure::error)
     }
 
     fn stage(&mut self, _: &CommitInfo) -> Result<Vec<u8>, Error> {
