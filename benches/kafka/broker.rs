@@ -7,6 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -79,6 +80,17 @@ impl Sender {
 
     pub(crate) fn flush(&self) {
         or_exit(self.producer.flush(Duration::from_secs(60)));
+    }
+}
+
+/// A record, if there is one soon. A broker that is away for a moment is waited for.
+pub(crate) fn next(reader: &BaseConsumer) -> Option<BorrowedMessage<'_>> {
+    match reader.poll(Duration::from_millis(10))? {
+        Ok(message) => Some(message),
+        Err(KafkaError::MessageConsumption(
+            RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+        )) => None,
+        Err(error) => exit(error),
     }
 }
 

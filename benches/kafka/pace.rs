@@ -76,7 +76,7 @@ fn measure(
     let latency = or_exit(Histogram::new_with_bounds(1, 600_000_000, 3));
     let mut measured = Measured { latency, check: Check::default() };
     while measured.check.results < expected {
-        let Some(message) = reader.poll(Duration::from_millis(10)) else {
+        let Some(message) = broker::next(reader) else {
             if Instant::now() > until {
                 let came = measured.check.results;
                 exit(format!("{came} of {expected} results came in time"));
@@ -84,7 +84,6 @@ fn measure(
             continue;
         };
         let arrived = started.elapsed();
-        let message = or_exit(message);
         let row = message.payload().and_then(|bytes| format.row(bytes));
         let row = row.unwrap_or_else(|| exit("a record of the output is no result"));
         let Some(closer) = closers.get(&(row.start + job.window_ms)) else { continue };

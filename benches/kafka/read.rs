@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Message;
 
 use crate::data::{Check, Format};
-use crate::{broker, exit, or_exit, unix_nanos};
+use crate::{broker, exit, unix_nanos};
 
 /// How long nothing more may come.
 const QUIET: Duration = Duration::from_millis(500);
@@ -27,8 +27,7 @@ pub(crate) fn run(
         if check.results < results && started.elapsed() > within {
             exit(format!("{} of {results} results came within {within:?}", check.results));
         }
-        let Some(message) = reader.poll(Duration::from_millis(10)) else { continue };
-        let message = or_exit(message);
+        let Some(message) = broker::next(&reader) else { continue };
         let row = message.payload().and_then(|bytes| format.row(bytes));
         let row = row.unwrap_or_else(|| exit("a record of the output is no result"));
         check.add(&row, base_ms);
