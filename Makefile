@@ -12,6 +12,7 @@ CONNECTORS = --features avro,kafka,postgres,protobuf
 
 .PHONY: demo test lint doc setup fuzz fuzz-long crash powercut soak corruption rescale planted law
 .PHONY: servers servers-stop test-long bench bench-workloads bench-check bench-instructions bench-state peers
+.PHONY: delivery replay
 
 setup:
 	@./scripts/setup.sh
@@ -55,7 +56,7 @@ bench-instructions: setup
 bench-state: setup
 	$(CARGO) bench --workspace --bench state
 
-# Highwater beside Flink, Spark and Renoir, which it fetches: benches/peers/README.md.
+# Highwater beside Flink, Spark, Renoir and Kafka Streams, which it fetches: benches/peers/README.md.
 peers: setup
 	@./scripts/peers.sh
 
@@ -81,6 +82,20 @@ powercut: setup
 # A real process with RocksDB, killed 150 times.
 soak: setup
 	KILLS=150 $(CARGO) test $(BUILD) --test kill_and_resume -- --nocapture
+
+# A real process from Kafka to Kafka and PostgreSQL: it and both servers are killed some 90 times,
+# and copies of it are started by mistake, over a million events.
+delivery: setup
+	DELIVERY=full HIGHWATER_SERVERS=required $(CARGO) test $(BUILD) $(CONNECTORS) --test delivery \
+		-- --nocapture
+	LIVE=full HIGHWATER_SERVERS=required $(CARGO) test $(BUILD) $(CONNECTORS) --test kafka_live \
+		-- --nocapture
+
+# So many GB of a topic from its start, by a process with little memory: make replay GB=10
+GB = 10
+replay: setup
+	REPLAY_GB=$(GB) HIGHWATER_SERVERS=required $(CARGO) test $(BUILD) $(CONNECTORS) --test replay \
+		-- --nocapture
 
 # State directories and snapshots, damaged in thousands of ways.
 corruption: setup

@@ -2,6 +2,9 @@
 # Highwater beside other engines: the same synthetic events, an equal checksum of the results, in
 # turn, on the same cores. benches/peers/README.md says what is run, and why it is set up so.
 #
+# From Kafka to Kafka is scripts/peers_kafka.sh: it runs at the end of this, and alone if the
+# pattern begins with `kafka-`.
+#
 # PEERS_ROUNDS  rounds (5)
 # PEERS_EVENTS  events to a job, for all jobs; by default each has its own number
 # PEERS_WORKERS workers of every engine: 1, or 2 for the jobs that can (1)
@@ -12,6 +15,7 @@
 # PEERS_DIR     what is fetched and built (~/.cache/highwater/peers)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[[ ${PEERS_ONLY:-} != kafka-* ]] || exec scripts/peers_kafka.sh
 source scripts/peers_lib.sh
 
 # Name, workload, up to how many workers, and events: so many that the peer takes ten to twenty
@@ -80,3 +84,4 @@ for round in $(seq "$ROUNDS"); do
 done
 print_report
 finish
+[ -n "${PEERS_ONLY:-}" ] || env -u PEERS_EVENTS scripts/peers_kafka.sh

@@ -101,9 +101,9 @@ build_highwater() {
 }
 
 # Fetches the jars that a project lists and compiles its sources, beside the sources that
-# projects share. `build_java NAME`: the class path comes to lie in $DIR/NAME.classpath.
+# projects share. `build_java NAME [SHARED]`: the class path comes to lie in $DIR/NAME.classpath.
 build_java() {
-    local name=$1 here=benches/peers classpath="$DIR/$1.classpath" tool
+    local name=$1 shared=${2:-common} here=benches/peers classpath="$DIR/$1.classpath" tool
     : > "$DIR/$name.log"
     for tool in java javac mvn; do
         if ! command -v "$tool" > /dev/null; then
@@ -118,7 +118,7 @@ build_java() {
     rm -rf "${DIR:?}/$name"
     mkdir -p "$DIR/$name"
     javac --release 17 -nowarn -Xlint:none -d "$DIR/$name" -cp "$(cat "$classpath")" \
-        "$here"/common/peers/*.java "$here/$name"/src/peers/*.java > "$DIR/$name.log" 2>&1
+        "$here/$shared"/peers/*.java "$here/$name"/src/peers/*.java > "$DIR/$name.log" 2>&1
 }
 
 build_flink() {
