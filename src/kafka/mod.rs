@@ -180,6 +180,33 @@ impl Inquirer {
     }
 }
 
+/// How long to wait before something is asked again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Asks again for as long as the answer may be another one soon: a broker that has just started
+/// leads its partitions a moment later. An answer that did not come is not asked for twice.
+pub(crate) fn patiently<R>(
+    within: Duration,
+    ask: impl Fn(Duration) -> KafkaResult<R>,
+) -> KafkaResult<R> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match ask(within) {
+            Err(error) if waited < within && !is_permanent(&error) && !is_timeout(&error) => {
+                tracing::debug!(%error, "asking again");
+                std::thread::sleep(AGAIN_AFTER);
+                waited += AGAIN_AFTER;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn is_timeout(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut))
+}
+
 /// What the cluster says of one topic, or of all.
 pub(crate) fn metadata(
     client: &BaseConsumer<Context>,

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::reader::{Begin, TopicPartition};
 use super::running::Shared;
 use crate::error::Error;
-use crate::kafka::{Context, failed};
+use crate::kafka::{Context, failed, patiently};
 use crate::source::Resume;
 use crate::time::EventTime;
 
@@ -130,9 +130,9 @@ pub(super) fn watermarks(
     within: Duration,
 ) -> Result<(u64, u64), Error> {
     let TopicPartition { topic, number } = partition;
-    let (first, end) = consumer
-        .fetch_watermarks(topic, *number, within)
-        .map_err(|e| failed(format!("the offsets of `{partition}` cannot be listed"), e))?;
+    let (first, end) =
+        patiently(within, |within| consumer.fetch_watermarks(topic, *number, within))
+            .map_err(|e| failed(format!("the offsets of `{partition}` cannot be listed"), e))?;
     Ok((u64::try_from(first).unwrap_or(0), u64::try_from(end).unwrap_or(0)))
 }
 
@@ -146,8 +146,7 @@ fn from_time(
     let micros = time.as_micros();
     let millis = micros.div_euclid(1_000) + i64::from(micros.rem_euclid(1_000) > 0);
     let list = partition.at(Offset::Offset(millis.max(0)))?;
-    let found = consumer
-        .offsets_for_times(list, within)
+    let found = patiently(within, |within| consumer.offsets_for_times(list.clone(), within))
         .map_err(|e| failed(format!("`{partition}` cannot be searched by time"), e))?;
     match offset_in(&found, partition)? {
         Some(position) => Ok(position),
@@ -161,8 +160,7 @@ fn committed(
     within: Duration,
 ) -> Result<Option<u64>, Error> {
     let list = partition.at(Offset::Invalid)?;
-    let found = consumer
-        .committed_offsets(list, within)
+    let found = patiently(within, |within| consumer.committed_offsets(list.clone(), within))
         .map_err(|e| failed(format!("the group's offset of `{partition}` cannot be read"), e))?;
     offset_in(&found, partition)
 }
