@@ -37,7 +37,7 @@ fn main() -> Result<(), BoxError> {
         .window("by-minute", Tumbling::of(minutes(1)))
         .aggregate(Sum::of(|order: &Order| order.cents))
         .drop_late("later than ten seconds")
-        .sink("revenue", revenue.key(|row: &WindowResult<String, u64>| row.key.clone()));
+        .sink("revenue", revenue.key(|row: &WindowResult<String, i64>| row.key.clone()));
     flow.run(Settings::at("out/kafka-windows/revenue"))?;
     println!("The topic `revenue` holds what each shop took in each minute.");
     Ok(())

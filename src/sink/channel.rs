@@ -15,12 +15,12 @@ use crate::time::{EventTime, Tick};
 ///
 /// ```
 /// use highwater::Tick;
-/// use highwater::sink::{Sink, channel};
+/// use highwater::sink::{Opening, Sink, channel};
 ///
 /// let (sink, mut received) = channel::<u32>();
 /// // What the flow does with the sink:
 /// let mut encoder = sink.encoder();
-/// let mut writer = sink.open(&Opening::with(None))?;
+/// let mut writer = sink.open(&Opening::default())?;
 /// encoder.encode(vec![1, 2], &[]).unwrap();
 /// writer.write(Tick(0), encoder.take().unwrap())?;
 /// assert_eq!(received.try_recv(), Some(1));
@@ -52,10 +52,10 @@ enum Message<T> {
 /// [`recv`](Received::recv) there.
 ///
 /// ```
-/// use highwater::sink::{Sink, channel};
+/// use highwater::sink::{Opening, Sink, channel};
 ///
 /// let (sink, received) = channel::<u32>();
-/// drop(sink.open(&Opening::with(None))?); // a flow without output
+/// drop(sink.open(&Opening::default())?); // a flow without output
 /// assert_eq!(received.count(), 0);
 /// # Ok::<(), highwater::Error>(())
 /// ```

@@ -71,8 +71,9 @@ pub trait Sink<T: Data>: Send + Sync + 'static {
     fn open(&self, opening: &Opening<'_>) -> Result<Box<dyn SinkWriter>, Error>;
 }
 
-/// What a writer is told when it is opened.
-#[derive(Clone, Copy, Debug)]
+/// What a writer is told when it is opened. The default is that of a flow without a name that has
+/// not committed anything.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Opening<'a> {
     /// The name of the flow.
     pub flow: &'a str,
@@ -88,9 +89,9 @@ pub struct Opening<'a> {
 
 #[cfg(test)]
 impl<'a> Opening<'a> {
-    /// Of a sink without letters.
+    /// With this token, and nothing else.
     pub(crate) fn with(token: Option<&'a [u8]>) -> Self {
-        Opening { flow: "flow", sink: "sink", token, committed: Tick(0), letters: 0 }
+        Opening { token, ..Opening::default() }
     }
 }
 

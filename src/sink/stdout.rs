@@ -31,13 +31,13 @@ impl<T: Data + Serialize> Stdout<T> {
     ///
     /// ```
     /// use highwater::Tick;
-    /// use highwater::sink::{Sink, Stdout};
+    /// use highwater::sink::{Opening, Sink, Stdout};
     ///
     /// let sink = Stdout::json();
     /// let mut encoder = sink.encoder();
     /// encoder.encode(vec![("EWR", 12)], &[]).unwrap();
     /// // Prints ["EWR",12]
-    /// sink.open(&Opening::with(None))?.write(Tick(0), encoder.take().unwrap())?;
+    /// sink.open(&Opening::default())?.write(Tick(0), encoder.take().unwrap())?;
     /// # Ok::<(), highwater::Error>(())
     /// ```
     #[must_use]
@@ -51,13 +51,13 @@ impl<T: Data + fmt::Display> Stdout<T> {
     ///
     /// ```
     /// use highwater::Tick;
-    /// use highwater::sink::{Sink, Stdout};
+    /// use highwater::sink::{Opening, Sink, Stdout};
     ///
     /// let sink = Stdout::display();
     /// let mut encoder = sink.encoder();
     /// encoder.encode(vec!["EWR is late"], &[]).unwrap();
     /// // Prints EWR is late
-    /// sink.open(&Opening::with(None))?.write(Tick(0), encoder.take().unwrap())?;
+    /// sink.open(&Opening::default())?.write(Tick(0), encoder.take().unwrap())?;
     /// # Ok::<(), highwater::Error>(())
     /// ```
     #[must_use]

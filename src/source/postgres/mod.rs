@@ -106,7 +106,7 @@ impl<T> PostgresQuery<T> {
     ///     .query::<(i64, String)>("select id, name from users where id >= $1 and id < $2")
     ///     .by_key("id", 0..1_000)
     ///     .partitions(3);
-    /// assert_eq!(source.partitions()?, ["0..334", "334..667", "667..1000"]);
+    /// assert_eq!(Source::partitions(&source)?, ["0..334", "334..667", "667..1000"]);
     /// # Ok::<(), highwater::Error>(())
     /// ```
     #[must_use]
