@@ -48,7 +48,8 @@ impl Postgres {
     /// A table (or a view) for [`Keyed::lookup`](crate::Keyed::lookup), asked by the column
     /// `key`, on which it should have a unique index: a second row of a key is an error. A key
     /// that the column cannot hold, such as text that is no `uuid` or a number that is too large,
-    /// has no row; each costs some queries more. A row becomes a `V` by the names of its columns, through JSON: times are RFC 3339 text in UTC,
+    /// has no row; each costs some queries more. A row
+    /// becomes a `V` by the names of its columns, through JSON: times are RFC 3339 text in UTC,
     /// `bytea` is text in hex, and integers are exact.
     ///
     /// ```no_run
