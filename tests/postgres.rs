@@ -7,7 +7,7 @@ mod servers;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use highwater::postgres::{Postgres, PostgresSink, Violations};
+use highwater::postgres::{Postgres, PostgresLookup, PostgresSink, Violations};
 use highwater::prelude::*;
 use highwater::{sink, source};
 use postgres_common::{Db, Event, TABLES, counts, events, latest, stored};
@@ -226,7 +226,65 @@ fn tables_that_do_not_fit_are_refused_at_the_start() {
     db.run("create unique index on plain (id) where id > 0");
     refused(upsert("id"), ErrorKind::Plan, &["no unique index"]);
     db.run("create unique index on plain (id)");
+    let parts = ["column `id`", "may be null", "alter column \"id\" set not null"];
+    refused(upsert("id"), ErrorKind::Plan, &parts);
+    db.run("alter table plain alter id set not null");
     upsert("id").unwrap();
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Named {
+    name: Option<String>,
+    v: i64,
+}
+
+#[test]
+fn rows_without_a_key_replace_each_other_or_are_refused() {
+    let Some(db) = Db::shared() else { return };
+    db.run(
+        "create table nulls (name text, v bigint, unique nulls not distinct (name)); \
+         create table strict (name text primary key, v bigint)",
+    );
+    let named = |v: i64| Named { name: (v % 2 == 0).then(|| "a".to_owned()), v };
+    let put_all = |table: &str| {
+        for round in 0..3 {
+            db.run("drop table if exists highwater_sinks");
+            let sink = db.postgres().upsert(table, ["name"]);
+            let sink = sink.violations(Violations::dead_letters("refused"));
+            put((round * 10..round * 10 + 10).map(named).collect(), sink).unwrap();
+        }
+    };
+    put_all("nulls");
+    assert_eq!(db.rows("select name, v from nulls order by v"), ["a|28", "-|29"]);
+    put_all("strict");
+    assert_eq!(db.rows("select name, v from strict"), ["a|28"]);
+    let refused =
+        "select count(*), bool_and(error like 'null value in column \"name\"%') from refused";
+    assert_eq!(db.one(refused), "15|t");
+}
+
+#[test]
+fn a_state_that_is_new_is_told_from_one_that_is_old() {
+    let Some(db) = Db::shared() else { return };
+    db.run("create table t (id bigint, v text)");
+    put(pairs(3), db.postgres().append("t")).unwrap();
+    let again = put(pairs(3), db.postgres().append("t"));
+    refused(again, ErrorKind::State, &["an earlier run", "this state is new", "in memory"]);
+}
+
+#[test]
+fn a_statement_that_takes_too_long_names_its_setting() {
+    let Some(db) = Db::shared() else { return };
+    db.run(
+        "create table slow (id bigint, v text); \
+         create function sleep() returns trigger language plpgsql as \
+         $$begin perform pg_sleep(1); return new; end$$; \
+         create trigger slow before insert on slow for each row execute function sleep()",
+    );
+    let database = db.postgres().timeout(Duration::from_millis(200));
+    let sink = database.reconnect_for(Duration::from_secs(1)).append("slow");
+    let parts = ["than `timeout` allows (200ms): raise that", "statement timeout"];
+    refused(put(pairs(1), sink), ErrorKind::Io, &parts);
 }
 
 #[test]
@@ -516,6 +574,51 @@ fn a_table_is_looked_up_by_key() {
     assert_eq!(seen, 3_000);
 }
 
+/// What a lookup finds for each of some keys.
+fn found<K>(lookup: PostgresLookup<K, String>, keys: &[K]) -> Vec<Option<String>>
+where
+    K: Key + Data + Serialize + for<'a> Deserialize<'a>,
+{
+    let (results, received) = sink::channel();
+    let flow = Flow::new("lookup");
+    flow.source("keys", Memory::of(keys.iter().cloned().enumerate().collect::<Vec<_>>()))
+        .event_time(|_| EventTime::MIN, Disorder::at_most(seconds(1)))
+        .key_with(|(_, key)| key.clone())
+        .lookup("out", lookup)
+        .left(|_, (n, _), found| (n, found.cloned()))
+        .sink("found", results);
+    flow.run(Settings::in_memory()).unwrap();
+    let mut found: Vec<(usize, Option<String>)> = received.into_iter().collect();
+    found.sort();
+    found.into_iter().map(|(_, found)| found).collect()
+}
+
+#[test]
+fn a_key_that_the_column_cannot_hold_has_no_row() {
+    let Some(db) = Db::shared() else { return };
+    let id = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    db.run(&format!(
+        "create table small (id smallint primary key, v text); insert into small values (7, 'a'); \
+         create table large (id bigint primary key, v text); insert into large values (7, 'a'); \
+         create table uuids (id uuid primary key, v text); insert into uuids values ('{id}', 'a'); \
+         create table chars (id char(3) primary key, v text); \
+         insert into chars values ('abc', 'a'), ('b', 'b')"
+    ));
+    let postgres = db.postgres();
+    let a = || Some("a".to_owned());
+    let numbers = [1_i64 << 40, 7, -40_000, 7, 8];
+    let small = postgres.lookup("small", "id").column("v");
+    assert_eq!(found(small, &numbers), [None, a(), None, a(), None]);
+    let large = postgres.lookup("large", "id").column("v");
+    assert_eq!(found(large, &[u64::MAX, 7, 1 << 63]), [None, a(), None]);
+    let texts = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    let uuids = postgres.lookup("uuids", "id").column("v");
+    let keys = texts(&["x", id, "", "a\0b", &id.to_uppercase(), "0f8fad5b-d9cb-469f-a165"]);
+    assert_eq!(found(uuids, &keys), [None, a(), None, None, a(), None]);
+    let chars = postgres.lookup("chars", "id").column("v");
+    assert_eq!(found(chars, &texts(&["abc", "bcd", "a\0"])), [a(), None, None]);
+}
+
 #[test]
 fn lookups_that_cannot_work_say_why() {
     let Some(db) = Db::shared() else { return };
@@ -608,6 +711,16 @@ fn queries_that_cannot_work_say_why() {
     refused(read("select * from t where id >= $1 + 7 and id < $2", 0..9), ErrorKind::Input, &parts);
     let parts = ["with the id 1, which is not in 5..9", "$1"];
     refused(read("select * from t where $1 < $2", 5..9), ErrorKind::Plan, &parts);
+    // The order of texts is not that of numbers, and fractions have no position.
+    db.run("create table keys (text text, exact numeric, v text)");
+    for (column, found) in [("text", "text"), ("exact", "numeric")] {
+        let query = format!(
+            "select {column} id, v from keys \
+             where {column}::bigint >= $1 and {column}::bigint < $2"
+        );
+        let parts = ["key `id`", &format!("of the type {found}"), "cast it in the query"];
+        refused(read(&query, 0..9), ErrorKind::Plan, &parts);
+    }
     let wrong = read("select * from u where id >= $1 and id < $2", 0..9);
     refused(wrong, ErrorKind::Io, &["a table is missing", "\"u\""]);
 }

@@ -41,6 +41,7 @@ pub(crate) struct Column {
     pub(crate) class: Class,
     /// It must be given: it cannot be null, and has no default.
     pub(crate) required: bool,
+    pub(crate) nullable: bool,
     /// It cannot be given: the database works it out.
     pub(crate) generated: bool,
 }
@@ -49,10 +50,17 @@ pub(crate) struct Column {
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) columns: Vec<Column>,
-    /// The columns of its unique indexes.
-    pub(crate) unique: Vec<Vec<String>>,
+    pub(crate) unique: Vec<Unique>,
     /// What the role may not do with it.
     pub(crate) denied: Vec<String>,
+}
+
+/// A unique index.
+#[derive(Clone, Debug)]
+pub(crate) struct Unique {
+    pub(crate) columns: Vec<String>,
+    /// Two nulls are the same to it, which is not so by default.
+    pub(crate) nulls_equal: bool,
 }
 
 const COLUMNS: &str = "\
@@ -60,15 +68,18 @@ const COLUMNS: &str = "\
         coalesce(b.typname, t.typname)::text, coalesce(b.typcategory, t.typcategory)::text, \
         a.attnotnull and not a.atthasdef and a.attidentity = '', \
         a.attgenerated <> '' or a.attidentity = 'a', \
-        format_type(a.atttypid, null) \
+        format_type(a.atttypid, -1), \
+        not (a.attnotnull or t.typnotnull) \
     from pg_attribute a join pg_type t on t.oid = a.atttypid \
         left join pg_type b on b.oid = t.typbasetype and t.typtype = 'd' \
     where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped \
     order by a.attnum";
 
+// Servers before 15 do not know of nulls that are equal: through JSON it can be asked of all.
 const UNIQUE: &str = "\
     select array(select a.attname::text from unnest(i.indkey[0:i.indnkeyatts-1]) k \
-        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k) \
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k), \
+        coalesce((to_jsonb(i)->>'indnullsnotdistinct')::boolean, false) \
     from pg_index i \
     where i.indrelid = to_regclass($1) and i.indisunique and i.indimmediate and i.indisvalid \
         and i.indpred is null and i.indexprs is null";
@@ -97,7 +108,7 @@ impl Table {
         }
         let columns = rows.iter().map(column).collect::<Result<_, _>>().map_err(Trouble::of)?;
         let rows = bounded(limit, client.query(UNIQUE, &[&quoted])).await?;
-        let unique = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
+        let unique = rows.iter().map(unique).collect::<Result<_, _>>();
         let needed: Vec<&str> = needed.to_vec();
         let rows = bounded(limit, client.query(DENIED, &[&quoted, &needed])).await?;
         let denied = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
@@ -124,6 +135,10 @@ impl Table {
     }
 }
 
+fn unique(row: &tokio_postgres::Row) -> Result<Unique, tokio_postgres::Error> {
+    Ok(Unique { columns: row.try_get(0)?, nulls_equal: row.try_get(1)? })
+}
+
 fn column(row: &tokio_postgres::Row) -> Result<Column, tokio_postgres::Error> {
     let (base, category): (String, String) = (row.try_get(2)?, row.try_get(3)?);
     let class = match (base.as_str(), category.as_str()) {
@@ -142,6 +157,8 @@ fn column(row: &tokio_postgres::Row) -> Result<Column, tokio_postgres::Error> {
         class,
         required: row.try_get(4)?,
         generated: row.try_get(5)?,
+        // Without a length that is said to be none, `character` would be a single one.
         plain_type: row.try_get(6)?,
+        nullable: row.try_get(7)?,
     })
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::{Class, Table};
-use super::copy_text::cell::Cell;
+use super::copy_text::cell::{Cell, has_nul};
 use super::pool::Pool;
 use super::{Params, Postgres, Trouble, bounded, quoted, quoted_name};
 use crate::error::{BoxError, Error, ErrorKind};
@@ -37,13 +37,18 @@ struct Asked {
 /// A connection, and the query for it.
 struct Session {
     client: Client,
-    query: tokio_postgres::Statement,
+    query: Statement,
+    /// Turns keys into what the column holds, and does no more; prepared when it is needed.
+    cast_text: String,
+    cast: Option<Statement>,
     class: Class,
 }
 
 impl Postgres {
     /// A table (or a view) for [`Keyed::lookup`](crate::Keyed::lookup), asked by the column
-    /// `key`, on which it should have a unique index: a second row of a key is an error. A row
+    /// `key`, on which it should have a unique index: a second row of a key is an error. A key
+    /// that the column cannot hold, such as text that is no `uuid` or a number that is too large,
+    /// has no row; each costs some queries more. A row
     /// becomes a `V` by the names of its columns, through JSON: times are RFC 3339 text in UTC,
     /// `bytea` is text in hex, and integers are exact.
     ///
@@ -156,7 +161,7 @@ impl Asked {
     }
 
     async fn try_get<K: Serialize>(&self, keys: &[K]) -> Result<Vec<Option<String>>, Trouble> {
-        let session = match self.pool.take().filter(|session| !session.client.is_closed()) {
+        let mut session = match self.pool.take().filter(|session| !session.client.is_closed()) {
             Some(session) => session,
             None => self.connect().await?,
         };
@@ -164,15 +169,26 @@ impl Asked {
         for key in keys {
             let mut text = Vec::new();
             let cell = Cell { class: session.class, out: &mut text };
-            let some = cell.write(key).map_err(|e| {
-                let message = format!("a key cannot be asked for by `{}`: {e}", self.key);
-                Trouble::Final(Error::new(ErrorKind::Plan, message))
-            })?;
+            let some = match cell.write(key) {
+                Ok(some) => some,
+                // No row has it.
+                Err(_) if has_nul(key) => false,
+                Err(e) => {
+                    let message = format!("a key cannot be asked for by `{}`: {e}", self.key);
+                    return Err(Trouble::Final(Error::new(ErrorKind::Plan, message)));
+                }
+            };
             texts.push(some.then(|| String::from_utf8_lossy(&text).into_owned()));
         }
-        let params: Params<'_, 1> = [&texts];
-        let query = session.client.query(&session.query, &params);
-        let rows = bounded(self.database.limit(), query).await?;
+        let rows = match self.ask(&session, &texts).await {
+            Err(Trouble::Refused(error)) => {
+                if !self.take_unfit(&mut session, &mut texts).await? {
+                    return Err(Trouble::Refused(error));
+                }
+                self.ask(&session, &texts).await?
+            }
+            asked => asked?,
+        };
         let mut found: Vec<Option<String>> = vec![None; keys.len()];
         for row in rows {
             let at: i64 = row.try_get(0).map_err(Trouble::of)?;
@@ -192,6 +208,45 @@ impl Asked {
         Ok(found)
     }
 
+    async fn ask(&self, session: &Session, keys: &[Option<String>]) -> Result<Vec<Row>, Trouble> {
+        let params: Params<'_, 1> = [&keys];
+        bounded(self.database.limit(), session.client.query(&session.query, &params)).await
+    }
+
+    /// Makes null of the keys that the column cannot hold: no row has them. They are found by
+    /// halves of halves. Says whether there were any.
+    async fn take_unfit(
+        &self,
+        session: &mut Session,
+        keys: &mut [Option<String>],
+    ) -> Result<bool, Trouble> {
+        let limit = self.database.limit();
+        if session.cast.is_none() {
+            let cast = session.client.prepare(&session.cast_text);
+            session.cast = Some(bounded(limit, cast).await?);
+        }
+        let Some(cast) = &session.cast else { return Ok(false) };
+        let mut found = false;
+        let mut pieces = vec![0..keys.len()];
+        while let Some(piece) = pieces.pop() {
+            let asked = &keys[piece.clone()];
+            let params: Params<'_, 1> = [&asked];
+            match bounded(limit, session.client.query(cast, &params)).await {
+                Ok(_) => {}
+                Err(Trouble::Refused(_)) if piece.len() == 1 => {
+                    keys[piece.start] = None;
+                    found = true;
+                }
+                Err(Trouble::Refused(_)) => {
+                    let middle = piece.start + piece.len() / 2;
+                    pieces.extend([piece.start..middle, middle..piece.end]);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(found)
+    }
+
     async fn connect(&self) -> Result<Session, Trouble> {
         let client = self.database.connect_once().await?;
         let table = Table::read(&self.database, &client, &self.table, &["SELECT"]).await?;
@@ -205,7 +260,11 @@ impl Asked {
         }
         let column = table.column(&self.key);
         let class = column.map_or(Class::Text, |column| column.class);
-        let type_name = column.map_or("text", |column| column.plain_type.as_str());
+        let type_name = match column.map_or("text", |column| column.plain_type.as_str()) {
+            // Comparing them with a larger integer uses the index, and a key may be larger.
+            "smallint" | "integer" => "bigint",
+            other => other,
+        };
         let value = match &self.column {
             Some(column) => format!("to_json(highwater_t.{})", quoted(column)),
             None => "to_json(highwater_t)".to_owned(),
@@ -215,6 +274,7 @@ impl Asked {
              join {at} highwater_t on highwater_t.{key} = k.v::{type_name}"
         );
         let query = bounded(self.database.limit(), client.prepare(&query)).await?;
-        Ok(Session { client, query, class })
+        let cast_text = format!("select k.v::{type_name} from unnest($1::text[]) k(v)");
+        Ok(Session { client, query, cast_text, cast: None, class })
     }
 }

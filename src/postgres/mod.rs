@@ -28,7 +28,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::{ToSql, Type};
 
 pub(crate) use blocking::Blocking;
-pub(crate) use catalog::{Column, Table, quoted, quoted_name};
+pub(crate) use catalog::{Column, Table, Unique, quoted, quoted_name};
 pub(crate) use copy_text::{Line, line_as_json, without_nul};
 pub(crate) use layout::Layout;
 pub(crate) use pool::Pool;
@@ -131,7 +131,8 @@ impl Postgres {
 
     /// The longest that one statement may take or wait for a lock, 60 seconds by default. What
     /// takes longer is broken off, and tried again for as long as
-    /// [`reconnect_for`](Postgres::reconnect_for) says. A commit of much output is one statement.
+    /// [`reconnect_for`](Postgres::reconnect_for) says; the error then names this setting.
+    /// A commit of much output is one statement.
     #[must_use]
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;

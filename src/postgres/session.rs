@@ -124,6 +124,7 @@ impl Postgres {
         Patience {
             place: self.place(),
             limit: self.reconnect_for,
+            timeout: self.timeout,
             pause: FIRST_PAUSE,
             clock: SystemClock::new(),
             failing_since: None,
@@ -147,6 +148,8 @@ pub(crate) async fn bounded<T>(
 pub(crate) struct Patience {
     place: String,
     limit: Duration,
+    /// Of one statement.
+    timeout: Duration,
     pause: Duration,
     clock: SystemClock,
     /// On the clock.
@@ -159,21 +162,32 @@ impl Patience {
     /// # Errors
     /// What the trouble was, once it has lasted for too long, or if it will not go away.
     pub(crate) async fn wait(&mut self, what: &str, trouble: Trouble) -> Result<(), Error> {
-        let cause = match trouble {
+        let (cause, slow) = match trouble {
             Trouble::Final(error) => return Err(error),
             Trouble::Refused(error) | Trouble::Stuck(error) => {
                 return Err(super::describe(what, &error).because(error));
             }
-            Trouble::Away(cause) => cause,
+            Trouble::Away(cause) => (cause, false),
+            Trouble::Slow(cause) => (cause, true),
         };
         let now = self.clock.now_micros();
         let since = *self.failing_since.get_or_insert(now);
         let failing = Duration::from_micros(u64::try_from(now - since).unwrap_or_default());
         if failing + self.pause > self.limit {
-            let message = format!(
-                "{what}: the database {} could not be used for {:?} (see `reconnect_for`)",
-                self.place, self.limit
-            );
+            let (place, limit) = (&self.place, self.limit);
+            let message = if slow {
+                format!(
+                    "{what}: the database {place} broke the statement off again and again for \
+                     {limit:?}: it takes longer, or waits longer for a lock, than `timeout` \
+                     allows ({:?}): raise that, or find out who holds the lock",
+                    self.timeout
+                )
+            } else {
+                format!(
+                    "{what}: the database {place} could not be used for {limit:?} (see \
+                     `reconnect_for`)"
+                )
+            };
             return Err(Error::new(ErrorKind::Io, message).because(cause));
         }
         tracing::warn!(database = %self.place, %cause, "{what}: trying again");

@@ -7,6 +7,8 @@ use crate::error::{BoxError, Error, ErrorKind};
 pub(crate) enum Trouble {
     /// It may work in a moment, on another connection.
     Away(BoxError),
+    /// The server broke it off, since it ran or waited for too long: it may work in a moment.
+    Slow(BoxError),
     /// The database refuses a row.
     Refused(tokio_postgres::Error),
     /// It will not work until somebody mends something.
@@ -24,6 +26,9 @@ impl From<Error> for Trouble {
 impl Trouble {
     pub(crate) fn of(error: tokio_postgres::Error) -> Self {
         match error.code() {
+            Some(code) if ["57014", "55P03"].contains(&code.code()) => {
+                Trouble::Slow(with_message(&error).into())
+            }
             Some(code) if passes(code.code()) => Trouble::Away(with_message(&error).into()),
             Some(code) if refuses_row(code.code()) => Trouble::Refused(error),
             Some(_) => Trouble::Stuck(error),
@@ -33,10 +38,10 @@ impl Trouble {
     }
 }
 
-/// Lost connections, restarts, full servers, deadlocks, time-outs, and servers that only read.
+/// Lost connections, restarts, full servers, deadlocks, idle sessions, and servers that only read.
 fn passes(code: &str) -> bool {
     ["08", "40", "53"].iter().any(|class| code.starts_with(class))
-        || ["57P01", "57P02", "57P03", "57P05", "57014", "55P03", "25P03", "25006"].contains(&code)
+        || ["57P01", "57P02", "57P03", "57P05", "25P03", "25006"].contains(&code)
 }
 
 /// Data that does not fit, constraints, and what triggers raise.

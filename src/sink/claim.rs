@@ -101,6 +101,9 @@ impl Claim {
             }
             // What was made by our last start may have been sent by one that made no commit.
             Some(sent) if sent.made_by != own && sent.sent_by > own => {
+                if own == 0 {
+                    return Err(without_state(sent));
+                }
                 return Err(unknown(sent, "a run that this state knows nothing of"));
             }
             _ => {}
@@ -149,6 +152,17 @@ fn incarnation_of(token: &[u8]) -> Result<u64, Error> {
     let bytes = token.first_chunk();
     let bytes = bytes.ok_or_else(|| Error::state("the sink's token is not one of its own"))?;
     Ok(u64::from_le_bytes(*bytes))
+}
+
+/// Nothing was sent from this state, and the target has something.
+fn without_state(sent: Stamp) -> Error {
+    Error::state(format!(
+        "the target holds output of an earlier run of the flow (incarnation {}, tick {}), and this \
+         state is new: it is in memory, in another directory than before, or that was deleted. \
+         Start with the state of that run; to process everything again, empty the target and \
+         let the sink adopt it, for output that is left there will be there twice",
+        sent.made_by, sent.tick.0
+    ))
 }
 
 fn unknown(sent: Stamp, of: &str) -> Error {

@@ -77,6 +77,11 @@ pub(crate) fn without_nul(mut json: String) -> String {
     json
 }
 
+/// Whether a text in the value has a NUL character.
+pub(in crate::postgres) fn has_nul<T: Serialize>(value: &T) -> bool {
+    serde_json::to_vec(value).is_ok_and(|json| nul_in(&json).is_some())
+}
+
 /// Where, behind its backslash, a string in the JSON has a NUL character. A backslash may be
 /// escaped itself.
 fn nul_in(json: &[u8]) -> Option<usize> {

@@ -12,6 +12,7 @@ fn table(columns: &[(&str, Class)]) -> Table {
         plain_type: String::new(),
         class: *class,
         required: false,
+        nullable: true,
         generated: false,
     };
     Table {

@@ -156,7 +156,9 @@ impl Postgres {
     }
 
     /// A sink that puts rows into a table in place of those with the same key: the columns named
-    /// here, on which the table must have a unique index or a primary key. The last row of a key
+    /// here, on which the table must have a unique index or a primary key. They
+    /// must not be null: a column that may be is an error at the start, unless the index is
+    /// `nulls not distinct`, to which two nulls are the same key. The last row of a key
     /// counts. For results of windows the key is that of the result, and `start`; updated panes
     /// then replace earlier ones.
     ///

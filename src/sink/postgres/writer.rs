@@ -12,7 +12,7 @@ use super::letter::{self, Footer, Opened, Refused};
 use super::marks::Marks;
 use super::{PostgresSink, Violations, lock};
 use crate::error::{Error, ErrorKind};
-use crate::postgres::{Blocking, Layout, Postgres, Table, Trouble, bounded, quoted_name};
+use crate::postgres::{Blocking, Layout, Postgres, Table, Trouble, Unique, bounded, quoted_name};
 use crate::sink::{Chunk, Claim, CommitInfo, Letter, Opening, SinkWriter};
 use crate::time::Tick;
 
@@ -220,10 +220,11 @@ fn check(table: &Table, key: &[String]) -> Result<(), Error> {
         let message = format!("the table {at} has no column `{name}`, which is to be in the key");
         return Err(Error::new(ErrorKind::Plan, message));
     }
-    let is_key = |columns: &Vec<String>| {
-        columns.len() == key.len() && key.iter().all(|name| columns.contains(name))
+    let is_key = |index: &&Unique| {
+        index.columns.len() == key.len() && key.iter().all(|name| index.columns.contains(name))
     };
-    if !table.unique.iter().any(is_key) {
+    let indexes: Vec<&Unique> = table.unique.iter().filter(is_key).collect();
+    if indexes.is_empty() {
         let names: Vec<String> = key.iter().map(|name| crate::postgres::quoted(name)).collect();
         let message = format!(
             "the table {at} has no unique index on the columns of the key: have it made by \
@@ -232,7 +233,20 @@ fn check(table: &Table, key: &[String]) -> Result<(), Error> {
         );
         return Err(Error::new(ErrorKind::Plan, message));
     }
-    Ok(())
+    let is_nullable = |name: &&String| table.column(name).is_some_and(|column| column.nullable);
+    match key.iter().find(is_nullable).filter(|_| !indexes.iter().any(|index| index.nulls_equal)) {
+        Some(name) => Err(Error::new(
+            ErrorKind::Plan,
+            format!(
+                "the column `{name}` of the table {at} is in the key and may be null, and rows \
+                 with a null there would be added again and again, since no null is equal to \
+                 another: `alter table {at} alter column {} set not null`, or make the unique \
+                 index with `nulls not distinct` (PostgreSQL 15 and later)",
+                crate::postgres::quoted(name)
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_key(table: &Table, layout: &Layout, key: &[String]) -> Result<(), Error> {

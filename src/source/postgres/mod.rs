@@ -95,8 +95,9 @@ impl Postgres {
 }
 
 impl<T> PostgresQuery<T> {
-    /// Names the column of the result that is the key, an integer that no two rows share, and the
-    /// range that is read. The range is part of the partitions' identity: it must not change from
+    /// Names the column of the result that is the key, and the range that is read. The column is a
+    /// `smallint`, `integer` or `bigint`, and no two rows share a key; one of another type stops
+    /// the flow. The range is part of the partitions' identity: it must not change from
     /// run to run.
     ///
     /// ```

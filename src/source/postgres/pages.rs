@@ -46,7 +46,7 @@ impl Pages {
     pub(super) fn new(database: Postgres, query: &str, key: String) -> Self {
         let (query, column) = (query.trim().trim_end_matches(';'), quoted(&key));
         let query = format!(
-            "select (highwater_row.{column})::bigint, row_to_json(highwater_row)::text \
+            "select highwater_row.{column}, row_to_json(highwater_row)::text \
              from ({query}) highwater_row order by highwater_row.{column} limit {PAGE}"
         );
         Pages { database, key, query, pool: Pool::default() }
@@ -110,6 +110,7 @@ impl Pages {
                 let client = self.database.connect_once().await?;
                 let types = [Type::INT8, Type::INT8];
                 let page = bounded(limit, client.prepare_typed(&self.query, &types)).await?;
+                self.check_key(&page)?;
                 Session { client, page }
             }
         };
@@ -117,7 +118,7 @@ impl Pages {
         let query = session.client.query(&session.page, &params);
         let rows = bounded(limit, query).await?;
         let row = |row: &tokio_postgres::Row| {
-            let key: Option<i64> = row.try_get(0).map_err(Trouble::of)?;
+            let key = key_of(row).map_err(Trouble::of)?;
             let json: String = row.try_get(1).map_err(Trouble::of)?;
             let Some(key) = key else {
                 let message = format!("the key `{}` of a row is null: {json}", self.key);
@@ -128,6 +129,24 @@ impl Pages {
         let rows: Result<Vec<Row>, Trouble> = rows.iter().map(row).collect();
         self.pool.give(session);
         rows
+    }
+
+    /// The order of the key must be that of positions: text has another one, and fractions have
+    /// no position of their own.
+    fn check_key(&self, page: &Statement) -> Result<(), Error> {
+        let found = page.columns().first().map(tokio_postgres::Column::type_);
+        if found.is_some_and(|found| [Type::INT2, Type::INT4, Type::INT8].contains(found)) {
+            return Ok(());
+        }
+        let (key, found) = (&self.key, found.map_or("unknown", Type::name));
+        Err(Error::new(
+            ErrorKind::Plan,
+            format!(
+                "the key `{key}` of the query is of the type {found}, and must be a smallint, \
+                 integer or bigint: read by another column, or cast it in the query, such as \
+                 `select .., {key}::bigint as {key}_number`, if it holds nothing but integers"
+            ),
+        ))
     }
 
     /// Keys are positions: each is in the range, and greater than the one before.
@@ -150,6 +169,15 @@ impl Pages {
             ))),
             None => Ok(rows),
         }
+    }
+}
+
+/// The key of a row, whose type has been checked.
+fn key_of(row: &tokio_postgres::Row) -> Result<Option<i64>, tokio_postgres::Error> {
+    match row.columns().first().map(tokio_postgres::Column::type_) {
+        Some(&Type::INT2) => Ok(row.try_get::<_, Option<i16>>(0)?.map(i64::from)),
+        Some(&Type::INT4) => Ok(row.try_get::<_, Option<i32>>(0)?.map(i64::from)),
+        _ => row.try_get(0),
     }
 }
 
