@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use highwater::prelude::*;
 use highwater::sink::{Received, channel};
-use highwater::source::{Kafka, KafkaSource, OutOfRange, Start};
+use highwater::source::{Kafka, KafkaSource, OutOfRange, Recorded, Start};
 use servers::topics::{NewRecord, Topic};
 
 /// A flow of just this source, and what it gives.
@@ -184,6 +184,97 @@ fn records_that_cannot_be_decoded_stop_the_flow_or_are_left_out_or_kept() {
     let dead: Vec<_> = dead.map(|d| (d.partition, d.position, d.raw)).collect();
     let letter = |position, raw: &str| (partition.clone(), position, raw.as_bytes().to_vec());
     assert_eq!(dead, [letter(2, "three"), letter(4, "\"5\"")]);
+}
+
+/// A flow that counts in windows, and says how many events it has seen, and how many were late.
+fn counting(source: KafkaSource<Recorded<Option<Vec<u8>>>>, idle_after: Span) -> Handle {
+    let flow = Flow::new("count");
+    let (sink, _) = channel();
+    flow.source("in", source)
+        .event_time(|r| r.timestamp, Disorder::at_most(seconds(1)).idle_after(idle_after))
+        .key_with(|_| 0u8)
+        .window("w", Tumbling::of(seconds(10)))
+        .aggregate(Count)
+        .drop_late("they are counted")
+        .sink("out", sink);
+    flow.spawn(Settings::in_memory()).unwrap()
+}
+
+fn seen_and_late(handle: &Handle) -> (u64, u64) {
+    let metrics = handle.metrics();
+    // None is named before the first tick.
+    let of = |id| metrics.operator(id).map(|operator| operator.counters).unwrap_or_default();
+    (of("in").used, of("w").late)
+}
+
+fn wait_for(handle: &Handle, count: u64) {
+    let started = Instant::now();
+    while seen_and_late(handle).0 < count {
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", seen_and_late(handle));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn at(partition: i32, seconds: i64, size: usize) -> NewRecord {
+    let timestamp_millis = Some(seconds * 1_000);
+    NewRecord { timestamp_millis, ..NewRecord::to(partition, vec![0; size]) }
+}
+
+/// Two partitions with much to read, one far behind the other, of which the client holds little.
+#[test]
+fn an_outage_in_the_middle_of_a_backlog_makes_nothing_late() {
+    let Some(broker) = servers::private_kafka() else { return };
+    let topic = Topic::create(broker.address(), "outage", 2);
+    for n in 0..40 {
+        let some =
+            (n * 10..n * 10 + 10).flat_map(|n| [at(0, n + 500, 10_000), at(1, n + 1, 10_000)]);
+        topic.write(some);
+    }
+    let source = Kafka::topic(&topic.name)
+        .at(broker.address())
+        .property("queued.max.messages.kbytes", "10")
+        .property("fetch.message.max.bytes", "10000")
+        .property("fetch.queue.backoff.ms", "20");
+    let handle = counting(source.records(), seconds(1));
+    wait_for(&handle, 100);
+    broker.pause();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(seen_and_late(&handle).0 < 700, "there was no backlog");
+    broker.resume();
+    wait_for(&handle, 800);
+    assert_eq!(seen_and_late(&handle), (800, 0));
+    handle.stop();
+    handle.wait().unwrap();
+}
+
+/// Two partitions that were read to their ends, whose broker is away for longer than the timeout.
+#[test]
+fn an_outage_of_silent_partitions_does_not_make_them_idle() {
+    let Some(broker) = servers::private_kafka() else { return };
+    let topic = Topic::create(broker.address(), "silent", 2);
+    topic.write([at(0, 100, 1), at(1, 10, 1)]);
+    let source = Kafka::topic(&topic.name).at(broker.address()).records();
+    let handle = counting(source, seconds(5));
+    wait_for(&handle, 2);
+    broker.pause();
+    std::thread::sleep(Duration::from_secs(9));
+    broker.resume();
+    topic.write([at(0, 200, 1)]);
+    wait_for(&handle, 3);
+    topic.write([at(1, 11, 1)]);
+    wait_for(&handle, 4);
+    assert_eq!(seen_and_late(&handle), (4, 0));
+    // They are idle when they are silent and their broker is there.
+    std::thread::sleep(Duration::from_secs(9));
+    topic.write([at(0, 300, 1)]);
+    wait_for(&handle, 5);
+    topic.write([at(0, 301, 1)]);
+    wait_for(&handle, 6);
+    topic.write([at(1, 12, 1)]);
+    wait_for(&handle, 7);
+    assert_eq!(seen_and_late(&handle), (7, 1));
+    handle.stop();
+    handle.wait().unwrap();
 }
 
 /// Killed and started again, and stopped for a while: the flow goes on by itself. Then with a

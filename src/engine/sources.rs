@@ -196,7 +196,7 @@ impl SourceState {
     pub(super) fn polled(&mut self, tick: u64, report: &PollReport) {
         let index = report.partition as usize;
         let Some(info) = self.partitions.get_mut(index) else { return };
-        info.waits = report.more;
+        info.waits = report.waits;
         if info.record.removed {
             return;
         }

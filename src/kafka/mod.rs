@@ -6,6 +6,7 @@
 
 mod error;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 pub(crate) use error::{failed, is_permanent, reason};
@@ -99,6 +101,24 @@ impl Connection {
 pub(crate) struct Context {
     last_error: Arc<Mutex<Option<String>>>,
     answered_commits: Arc<AtomicU64>,
+    statistics: Arc<Mutex<Option<Statistics>>>,
+}
+
+thread_local! {
+    /// Where the partition ends whose queue this thread polls.
+    static END: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Where the partition ends of which this thread has just heard that it ends: behind marks of
+/// transactions, and behind records that were taken back. The client says so in words only.
+pub(crate) fn take_end() -> Option<u64> {
+    END.take()
+}
+
+/// Finds the offset in "reached end of partition at offset 5 (HighwaterMark 5)".
+fn end_in(why: &str) -> Option<u64> {
+    let (_, end) = why.split_once("end of partition at offset ")?;
+    end.split_once(' ')?.0.parse().ok()
 }
 
 impl Context {
@@ -110,6 +130,11 @@ impl Context {
     /// How many commits of offsets were answered.
     pub(crate) fn answered_commits(&self) -> u64 {
         self.answered_commits.load(Ordering::Relaxed)
+    }
+
+    /// How the client is, if it has said so since it was asked last.
+    pub(crate) fn take_statistics(&self) -> Option<Statistics> {
+        lock(&self.statistics).take()
     }
 }
 
@@ -128,7 +153,15 @@ impl ClientContext for Context {
         }
     }
 
+    fn stats(&self, statistics: Statistics) {
+        *lock(&self.statistics) = Some(statistics);
+    }
+
     fn error(&self, error: KafkaError, why: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            END.set(end_in(why));
+            return;
+        }
         tracing::warn!(%error, "kafka client: {why}");
         // That all brokers are down says less than what was said of one of them.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {

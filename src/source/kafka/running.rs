@@ -11,6 +11,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::health::Health;
 use super::reader::TopicPartition;
 use super::topics::Topics;
 use crate::error::{Error, ErrorKind};
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) ends: Option<BTreeMap<TopicPartition, u64>>,
     /// What was committed since it was last written back.
     pub(super) committed: Mutex<BTreeMap<TopicPartition, u64>>,
+    pub(super) health: Health,
     /// Why the client cannot go on.
     broken: Mutex<Option<KafkaError>>,
     is_broken: AtomicBool,
@@ -61,6 +63,7 @@ impl Shared {
         waker: Waker,
         partitions: BTreeSet<TopicPartition>,
         ends: Option<BTreeMap<TopicPartition, u64>>,
+        health: Health,
     ) -> Self {
         Shared {
             consumer: Arc::new(consumer),
@@ -70,6 +73,7 @@ impl Shared {
             partitions: Mutex::new(partitions),
             ends,
             committed: Mutex::default(),
+            health,
             broken: Mutex::default(),
             is_broken: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -188,6 +192,9 @@ fn serve(shared: &Shared, duties: &Duties) {
     let mut wrote = discovered;
     while !shared.is_stopping() {
         shared.poll();
+        if let Some(statistics) = shared.consumer.context().take_statistics() {
+            shared.health.update(&statistics, &shared.waker);
+        }
         let now = monotonic();
         if let Some((topics, every)) = &duties.discover
             && now - discovered >= *every
