@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use highwater::prelude::*;
 use highwater::sink::{Received, channel};
 use highwater::source::{Kafka, KafkaSource, OutOfRange, Recorded, Start};
+use rdkafka::producer::Producer;
 use servers::topics::{NewRecord, Topic};
 
 /// A flow of just this source, and what it gives.
@@ -128,6 +129,50 @@ fn a_position_that_is_gone_is_an_error_or_what_the_program_says() {
     // A first start has nothing to be out of range.
     let fresh = read_all(kafka().until_end().text(), Settings::in_memory()).unwrap();
     assert_eq!(fresh, from(30));
+}
+
+/// Behind the last record stands the mark of its transaction, which is no record: retention may
+/// pass it, and nothing is lost.
+#[test]
+fn a_mark_of_a_transaction_that_is_gone_is_not_missed() {
+    let Some(broker) = servers::kafka() else { return };
+    let topic = Topic::create(broker.address(), "mark-gone", 1);
+    let id = servers::unique("writer");
+    let producer = topic.producer(&[("transactional.id", &id)]);
+    let patience = Duration::from_secs(20);
+    producer.init_transactions(patience).unwrap();
+    let write = |value: &str, commit: bool| {
+        producer.begin_transaction().unwrap();
+        topic.write_with(&producer, [NewRecord::to(0, value)]);
+        match commit {
+            true => producer.commit_transaction(patience).unwrap(),
+            false => producer.abort_transaction(patience).unwrap(),
+        }
+    };
+    write("first", true);
+    write("taken back", false);
+    let dir = tempfile::tempdir().unwrap();
+    let source = || Kafka::topic(&topic.name).at(broker.address()).text();
+    let (handle, mut received) = spawn(source(), Settings::at(dir.path()));
+    assert_eq!(next(&mut received), "first");
+    // The end is heard of when the client asks again.
+    let position = || {
+        let commit = highwater::LastCommit::read(dir.path()).unwrap();
+        commit.partitions.first().map(|partition| partition.position)
+    };
+    let started = Instant::now();
+    while position() != Some(4) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", position());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    handle.stop();
+    handle.wait().unwrap();
+    topic.delete_before(0, 4);
+    let (handle, mut received) = spawn(source(), Settings::at(dir.path()));
+    write("second", true);
+    assert_eq!(next(&mut received), "second");
+    handle.stop();
+    handle.wait().unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::record::Record;
 use super::running::Shared;
 use super::start::Mark;
 use crate::error::{BoxError, Error};
-use crate::kafka::{Context, failed, is_permanent};
+use crate::kafka::{Context, failed, is_permanent, take_end};
 use crate::source::policy::Bad;
 use crate::source::{Fetched, ReadState, Reader, Undecodable};
 
@@ -229,6 +229,12 @@ impl<T: Send> Reader<T> for PartitionReader<T> {
                         return Ok(self.end());
                     }
                     self.at_end = true;
+                    // IMPORTANT: a restart must not look for what is not a record, and may be
+                    // gone by then.
+                    if let Some(end) = take_end().filter(|end| *end > self.position) {
+                        self.position = end;
+                        self.mark.set_read();
+                    }
                 }
                 Some(Err(error)) if is_permanent(&error) => return Err(self.cannot_go_on(error)),
                 // The client goes on by itself: nothing is lost but time.
