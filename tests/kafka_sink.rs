@@ -129,6 +129,13 @@ fn what_the_cluster_refuses_is_said_clearly() {
     let words = ["3600000 ms", "transaction.max.timeout.ms", "900000 ms"];
     assert_says(&error, ErrorKind::Plan, &words);
 
+    let compacted = unique("compacted");
+    create(address, std::slice::from_ref(&compacted), 1, &[("cleanup.policy", "compact")]);
+    for delivery in [KafkaDelivery::ExactlyOnce, KafkaDelivery::Idempotent] {
+        let error = error_of(Kafka::<Row>::to(&compacted).at(address).delivery(delivery));
+        assert_says(&error, ErrorKind::Plan, &[&compacted, "is compacted", "`.key(..)`"]);
+    }
+
     let error = error_of(lines(&topic, address).property("no.such.property", "1"));
     assert_says(&error, ErrorKind::Plan, &["no.such.property"]);
     assert_eq!(read_committed(address, &topic), []);

@@ -41,17 +41,26 @@ pub(super) fn check(target: &Target, waiting: &Waiting) -> Result<Limits, Error>
     // Which one is all the same: they should have the same limits.
     let broker = metadata.brokers().first();
     let [of_topic, of_broker] = configs(target, broker.map(MetadataBroker::id), waiting)?;
-    check_topic(target, of_topic.as_ref());
+    check_topic(target, of_topic.as_ref())?;
     check_broker(target, of_broker.as_ref())
 }
 
-fn check_topic(target: &Target, config: Option<&ConfigResource>) {
+fn check_topic(target: &Target, config: Option<&ConfigResource>) -> Result<(), Error> {
+    let policy = config.and_then(|config| config.get("cleanup.policy")?.value.as_deref());
+    // IMPORTANT: what is once in a commit is never let go of, and would never arrive.
+    if !target.keyed && policy.is_some_and(|policy| policy.contains("compact")) {
+        return Err(Error::plan(format!(
+            "the topic `{}` is compacted, and takes no records without a key: say `.key(..)`",
+            target.topic
+        )));
+    }
     let by_program = target.connection.set_to("message.max.bytes");
     let by_program = by_program.and_then(|value| value.parse().ok());
     let limit = by_program.or_else(|| number(config, "max.message.bytes"));
     if let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) {
         target.record_limit.store(limit, Ordering::Relaxed);
     }
+    Ok(())
 }
 
 fn check_broker(target: &Target, config: Option<&ConfigResource>) -> Result<Limits, Error> {

@@ -103,7 +103,8 @@ impl<T, V> Kafka<T, V> {
         self
     }
 
-    /// The key of a record. Without one, records have none.
+    /// The key of a record. Without one, records have none, which a topic that is compacted does
+    /// not take: that is refused at the start.
     ///
     /// ```
     /// use highwater::sink::Kafka;
@@ -113,6 +114,7 @@ impl<T, V> Kafka<T, V> {
     /// ```
     #[must_use]
     pub fn key<K: Into<Vec<u8>>>(mut self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
+        self.target.keyed = true;
         self.rows.set_key(move |row| key(row).into());
         self
     }

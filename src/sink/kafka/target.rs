@@ -32,6 +32,8 @@ pub(super) struct Target {
     pub(super) transaction_timeout: Duration,
     pub(super) patience: Duration,
     pub(super) adopt: bool,
+    /// Records have keys.
+    pub(super) keyed: bool,
     /// What a record may take, as far as is known: the encoders look at it.
     pub(super) record_limit: Arc<AtomicUsize>,
     pub(super) strikes: Option<Strikes>,
@@ -54,6 +56,7 @@ impl Target {
             transaction_timeout: Duration::from_secs(60),
             patience: Duration::from_secs(120),
             adopt: false,
+            keyed: false,
             record_limit: Arc::new(AtomicUsize::new(RECORD_LIMIT_BYTES)),
             strikes: None,
         }
