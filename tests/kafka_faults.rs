@@ -322,6 +322,36 @@ fn an_outage_of_silent_partitions_does_not_make_them_idle() {
     handle.wait().unwrap();
 }
 
+/// Positions of a group are for those who look: nobody waits for a broker that is away.
+#[test]
+fn a_stop_does_not_wait_for_the_group() {
+    let Some(broker) = servers::private_kafka() else { return };
+    let topic = Topic::create(broker.address(), "stop", 1);
+    let source = || Kafka::topic(&topic.name).at(broker.address()).group(&topic.name).text();
+    for (value, paused) in [("a", true), ("b", false)] {
+        let (handle, mut received) = spawn(source(), Settings::in_memory());
+        topic.write([NewRecord::to(0, value)]);
+        assert_eq!(next(&mut received), "a");
+        // By then it has found the group.
+        std::thread::sleep(Duration::from_secs(2));
+        topic.write([NewRecord::to(0, "more")]);
+        while next(&mut received) != "more" {}
+        if paused {
+            broker.pause();
+        } else {
+            broker.kill();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let started = Instant::now();
+        handle.stop();
+        handle.wait().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        if paused {
+            broker.resume();
+        }
+    }
+}
+
 /// Killed and started again, and stopped for a while: the flow goes on by itself. Then with a
 /// broker of another cluster: that is refused.
 #[test]

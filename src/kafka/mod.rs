@@ -8,7 +8,6 @@ mod error;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::statistics::Statistics;
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 pub(crate) use error::{failed, is_permanent, reason};
 
@@ -100,7 +98,6 @@ impl Connection {
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     last_error: Arc<Mutex<Option<String>>>,
-    answered_commits: Arc<AtomicU64>,
     statistics: Arc<Mutex<Option<Statistics>>>,
 }
 
@@ -125,11 +122,6 @@ impl Context {
     /// What the client complained of last: it says why a request went unanswered.
     pub(crate) fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
-    }
-
-    /// How many commits of offsets were answered.
-    pub(crate) fn answered_commits(&self) -> u64 {
-        self.answered_commits.load(Ordering::Relaxed)
     }
 
     /// How the client is, if it has said so since it was asked last.
@@ -170,14 +162,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.answered_commits.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = result {
-            tracing::warn!(%error, "offsets were not written back to the group");
-        }
-    }
-}
+impl ConsumerContext for Context {}
 
 /// A client that only asks things of the cluster. Topics are not created by asking.
 pub(crate) struct Inquirer {

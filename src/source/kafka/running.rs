@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -142,20 +143,19 @@ impl Shared {
     }
 
     /// Writes committed positions back to the group, which is for those who look at it only.
-    fn write_back(&self) -> bool {
+    fn write_back(&self) {
         let positions = std::mem::take(&mut *lock(&self.committed));
         if positions.is_empty() {
-            return false;
+            return;
         }
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (partition, position) in positions {
             let offset = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
             let _ = list.add_partition_offset(&partition.topic, partition.number, offset);
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
             tracing::warn!(%error, "positions are not written back to the group");
         }
-        true
     }
 }
 
@@ -163,17 +163,55 @@ impl Shared {
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    writer: Option<Writer>,
+}
+
+/// A thread that writes positions back to the group. IMPORTANT: it waits for the cluster, and
+/// nobody waits for it for long. A client is not closed before its commits are answered, which may
+/// take more than a minute: the thread holds the client meanwhile, and closes it.
+struct Writer {
+    stop: Sender<()>,
+    done: Receiver<()>,
+}
+
+impl Writer {
+    fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let ((stop, stopped), (end, done)) = (channel(), channel());
+        let write = move || {
+            loop {
+                let waited = stopped.recv_timeout(WRITE_BACK_EVERY);
+                shared.write_back();
+                if waited != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            drop(shared);
+            let _ = end.send(());
+        };
+        std::thread::Builder::new().name("highwater-kafka-group".to_owned()).spawn(write)?;
+        Ok(Writer { stop, done })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.done.recv_timeout(LAST_WRITE_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the last positions may not be written back to the group: no answer");
+        }
+    }
 }
 
 impl Running {
     pub(super) fn start(shared: Shared, duties: Duties) -> Result<Self, Error> {
         let shared = Arc::new(shared);
+        let cannot = |e| Error::new(ErrorKind::Io, "cannot start a thread").because(e);
         let served = shared.clone();
+        let writer = duties.write_back.then(|| Writer::start(shared.clone()));
+        let writer = writer.transpose().map_err(cannot)?;
         let thread = std::thread::Builder::new()
             .name("highwater-kafka".to_owned())
             .spawn(move || serve(&served, &duties))
-            .map_err(|e| Error::new(ErrorKind::Io, "cannot start a thread").because(e))?;
-        Ok(Running { shared, thread: Some(thread) })
+            .map_err(cannot)?;
+        Ok(Running { shared, thread: Some(thread), writer })
     }
 }
 
@@ -184,12 +222,14 @@ impl Drop for Running {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        if let Some(writer) = self.writer.take() {
+            writer.stop();
+        }
     }
 }
 
 fn serve(shared: &Shared, duties: &Duties) {
     let mut discovered = monotonic();
-    let mut wrote = discovered;
     while !shared.is_stopping() {
         shared.poll();
         if let Some(statistics) = shared.consumer.context().take_statistics() {
@@ -201,17 +241,6 @@ fn serve(shared: &Shared, duties: &Duties) {
         {
             shared.discover(topics);
             discovered = now;
-        }
-        if duties.write_back && now - wrote >= WRITE_BACK_EVERY {
-            shared.write_back();
-            wrote = now;
-        }
-    }
-    if duties.write_back && shared.write_back() {
-        let context = shared.consumer.context();
-        let (until, before) = (monotonic() + LAST_WRITE_WITHIN, context.answered_commits());
-        while monotonic() < until && context.answered_commits() == before {
-            let _ = shared.consumer.poll(POLL);
         }
     }
 }
