@@ -18,7 +18,7 @@ use highwater::prelude::*;
 use highwater::testing::{Pushed, SimDisk, Survival, TestDriver};
 use postgres_common::{Db, Event, TABLES, counts, events, latest, stored};
 
-const EVENTS: i64 = 120;
+const EVENTS: i64 = 240;
 
 /// The row that the third table refuses.
 const REFUSED: &str = "rare 50";

@@ -227,7 +227,8 @@ impl Asked {
         }
         let Some(cast) = &session.cast else { return Ok(false) };
         let mut found = false;
-        let mut pieces = vec![0..keys.len()];
+        let all = 0..keys.len();
+        let mut pieces = vec![all];
         while let Some(piece) = pieces.pop() {
             let asked = &keys[piece.clone()];
             let params: Params<'_, 1> = [&asked];
