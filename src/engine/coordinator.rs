@@ -237,6 +237,7 @@ impl Coordinator {
             for chunk in operator.chunks {
                 let lane = &mut *self.lane;
                 self.assembly.output(lane, &id, Tick(tick), chunk)?;
+                self.pressure.output();
             }
             if let Some(list) = operator.promises {
                 self.totals.note_promises(&id, list);
@@ -279,6 +280,7 @@ impl Coordinator {
         let done = self.lane.commit(job)?;
         for (sink, tick, chunk) in held_back {
             self.lane.output(&sink, tick, chunk)?;
+            self.pressure.output();
         }
         if let Some(done) = done {
             self.committed(&done);

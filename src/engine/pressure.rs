@@ -11,9 +11,15 @@ use crate::metrics::Metrics;
 /// How long a commit may take before ticks wait for it, in µs; ten intervals if that is more.
 const COMMIT_PATIENCE_MICROS: i64 = 1_000_000;
 
+/// So much output may wait behind a commit: half of what the commit thread's queue has room for,
+/// since ticks that are open bring more. The coordinator must not wait for that thread.
+const MOST_BEHIND: usize = 128;
+
 pub(super) struct Pressure {
     store: Arc<dyn Store>,
     patience_micros: i64,
+    /// Chunks of output that were given to the commit thread behind its commit.
+    behind: usize,
     /// Since when a commit has been with the commit thread, on the tick clock.
     commit_since_micros: Option<i64>,
     /// Since when ticks have been held up, on the tick clock; `None` while they are not.
@@ -26,24 +32,39 @@ impl Pressure {
     pub(super) fn new(store: Arc<dyn Store>, commit_interval: Duration) -> Self {
         let interval = i64::try_from(commit_interval.as_micros()).unwrap_or(i64::MAX);
         let patience_micros = interval.saturating_mul(10).max(COMMIT_PATIENCE_MICROS);
-        let (commit_since_micros, since_micros) = (None, None);
-        Pressure { store, patience_micros, commit_since_micros, since_micros, total_micros: 0 }
+        Pressure {
+            store,
+            patience_micros,
+            behind: 0,
+            commit_since_micros: None,
+            since_micros: None,
+            total_micros: 0,
+        }
     }
 
     /// The commit thread has a commit.
     pub(super) fn commit_begins(&mut self, now_micros: i64) {
         self.commit_since_micros = Some(now_micros);
+        self.behind = 0;
+    }
+
+    /// The commit thread has a further chunk of output.
+    pub(super) fn output(&mut self) {
+        self.behind += usize::from(self.commit_since_micros.is_some());
     }
 
     /// It is durable, and its targets have it.
     pub(super) fn commit_ends(&mut self) {
         self.commit_since_micros = None;
+        self.behind = 0;
     }
 
     /// Whether what a further tick would commit has to wait.
     pub(super) fn is_on(&self, now_micros: i64) -> bool {
         let waits = |since: i64| now_micros - since >= self.patience_micros;
-        self.store.tail().full || self.commit_since_micros.is_some_and(waits)
+        self.store.tail().full
+            || self.behind >= MOST_BEHIND
+            || self.commit_since_micros.is_some_and(waits)
     }
 
     /// As [`is_on`](Self::is_on), and takes down for how long it was so.
