@@ -271,9 +271,8 @@ fn an_outage_in_the_middle_of_a_backlog_makes_nothing_late() {
     let Some(broker) = servers::private_kafka() else { return };
     let topic = Topic::create(broker.address(), "outage", 2);
     for n in 0..40 {
-        let some =
-            (n * 10..n * 10 + 10).flat_map(|n| [at(0, n + 500, 10_000), at(1, n + 1, 10_000)]);
-        topic.write(some);
+        let some = n * 100..n * 100 + 100;
+        topic.write(some.flat_map(|n| [at(0, n + 5_000, 5_000), at(1, n + 1, 5_000)]));
     }
     let source = Kafka::topic(&topic.name)
         .at(broker.address())
@@ -284,10 +283,10 @@ fn an_outage_in_the_middle_of_a_backlog_makes_nothing_late() {
     wait_for(&handle, 100);
     broker.pause();
     std::thread::sleep(Duration::from_secs(3));
-    assert!(seen_and_late(&handle).0 < 700, "there was no backlog");
+    assert!(seen_and_late(&handle).0 < 7_000, "there was no backlog");
     broker.resume();
-    wait_for(&handle, 800);
-    assert_eq!(seen_and_late(&handle), (800, 0));
+    wait_for(&handle, 8_000);
+    assert_eq!(seen_and_late(&handle), (8_000, 0));
     handle.stop();
     handle.wait().unwrap();
 }
