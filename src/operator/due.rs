@@ -90,7 +90,8 @@ impl<K> Due<K> {
             }
             self.opened = bucket;
             let mut entries = next.remove();
-            if is_due(micros(bucket.saturating_add(1).saturating_mul(width).saturating_sub(1))) {
+            let end = bucket.checked_add(1).and_then(|next| next.checked_mul(width));
+            if is_due(micros(end.map_or(i64::MAX, |end| end - 1))) {
                 // Time has passed all of it: no order is needed.
                 taken.extend(entries);
             } else {
