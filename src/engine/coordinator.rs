@@ -211,9 +211,7 @@ impl Coordinator {
         let Some(mut open) = self.open.remove(&tick) else { return Ok(()) };
         open.seals.sort_by_key(|seal| seal.worker);
         for report in std::mem::take(&mut open.reports) {
-            // It may move without an event.
-            let moved = self.sources[report.source].sealed(report);
-            self.dirty |= moved && tick > self.last_commit_tick;
+            self.sources[report.source].sealed(report);
         }
         self.seal(tick, open)
     }

@@ -196,7 +196,7 @@ impl SourceState {
     pub(super) fn polled(&mut self, tick: u64, report: &PollReport) {
         let index = report.partition as usize;
         let Some(info) = self.partitions.get_mut(index) else { return };
-        info.waits = report.waits;
+        info.waits = report.more;
         if info.record.removed {
             return;
         }
@@ -206,13 +206,12 @@ impl SourceState {
         self.live.set(index, !report.ended);
     }
 
-    /// The tick is sealed: what was read in it may be committed. Says whether the position moved.
-    pub(super) fn sealed(&mut self, report: PollReport) -> bool {
+    /// The tick is sealed: what was read in it may be committed.
+    pub(super) fn sealed(&mut self, report: PollReport) {
         let index = report.partition as usize;
-        let Some(info) = self.partitions.get_mut(index) else { return false };
+        let Some(info) = self.partitions.get_mut(index) else { return };
         let record = &mut info.record;
-        let moved = record.resume.position != report.resume.position;
-        if moved {
+        if record.resume.position != report.resume.position {
             self.moved.set(index, true);
         }
         if report.ended && !record.ended && !record.removed {
@@ -220,7 +219,6 @@ impl SourceState {
         }
         record.resume = report.resume;
         record.ended = report.ended;
-        moved
     }
 
     /// Partitions that are not wanted are looked into when they are again: until then their time

@@ -6,8 +6,8 @@
 
 mod error;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 pub(crate) use error::{failed, is_permanent, reason};
 
@@ -98,24 +98,7 @@ impl Connection {
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     last_error: Arc<Mutex<Option<String>>>,
-    statistics: Arc<Mutex<Option<Statistics>>>,
-}
-
-thread_local! {
-    /// Where the partition ends whose queue this thread polls.
-    static END: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-/// Where the partition ends of which this thread has just heard that it ends: behind marks of
-/// transactions, and behind records that were taken back. The client says so in words only.
-pub(crate) fn take_end() -> Option<u64> {
-    END.take()
-}
-
-/// Finds the offset in "reached end of partition at offset 5 (HighwaterMark 5)".
-fn end_in(why: &str) -> Option<u64> {
-    let (_, end) = why.split_once("end of partition at offset ")?;
-    end.split_once(' ')?.0.parse().ok()
+    answered_commits: Arc<AtomicU64>,
 }
 
 impl Context {
@@ -124,9 +107,9 @@ impl Context {
         lock(&self.last_error).clone()
     }
 
-    /// How the client is, if it has said so since it was asked last.
-    pub(crate) fn take_statistics(&self) -> Option<Statistics> {
-        lock(&self.statistics).take()
+    /// How many commits of offsets were answered.
+    pub(crate) fn answered_commits(&self) -> u64 {
+        self.answered_commits.load(Ordering::Relaxed)
     }
 }
 
@@ -145,15 +128,7 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats(&self, statistics: Statistics) {
-        *lock(&self.statistics) = Some(statistics);
-    }
-
     fn error(&self, error: KafkaError, why: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            END.set(end_in(why));
-            return;
-        }
         tracing::warn!(%error, "kafka client: {why}");
         // That all brokers are down says less than what was said of one of them.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
@@ -162,7 +137,14 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        self.answered_commits.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = result {
+            tracing::warn!(%error, "offsets were not written back to the group");
+        }
+    }
+}
 
 /// A client that only asks things of the cluster. Topics are not created by asking.
 pub(crate) struct Inquirer {

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::health::Health;
 use super::reader::TopicPartition;
 use super::topics::Topics;
 use crate::error::{Error, ErrorKind};
@@ -42,7 +40,6 @@ pub(super) struct Shared {
     pub(super) ends: Option<BTreeMap<TopicPartition, u64>>,
     /// What was committed since it was last written back.
     pub(super) committed: Mutex<BTreeMap<TopicPartition, u64>>,
-    pub(super) health: Health,
     /// Why the client cannot go on.
     broken: Mutex<Option<KafkaError>>,
     is_broken: AtomicBool,
@@ -64,7 +61,6 @@ impl Shared {
         waker: Waker,
         partitions: BTreeSet<TopicPartition>,
         ends: Option<BTreeMap<TopicPartition, u64>>,
-        health: Health,
     ) -> Self {
         Shared {
             consumer: Arc::new(consumer),
@@ -74,7 +70,6 @@ impl Shared {
             partitions: Mutex::new(partitions),
             ends,
             committed: Mutex::default(),
-            health,
             broken: Mutex::default(),
             is_broken: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -143,19 +138,20 @@ impl Shared {
     }
 
     /// Writes committed positions back to the group, which is for those who look at it only.
-    fn write_back(&self) {
+    fn write_back(&self) -> bool {
         let positions = std::mem::take(&mut *lock(&self.committed));
         if positions.is_empty() {
-            return;
+            return false;
         }
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (partition, position) in positions {
             let offset = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
             let _ = list.add_partition_offset(&partition.topic, partition.number, offset);
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             tracing::warn!(%error, "positions are not written back to the group");
         }
+        true
     }
 }
 
@@ -163,55 +159,17 @@ impl Shared {
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    writer: Option<Writer>,
-}
-
-/// A thread that writes positions back to the group. IMPORTANT: it waits for the cluster, and
-/// nobody waits for it for long. A client is not closed before its commits are answered, which may
-/// take more than a minute: the thread holds the client meanwhile, and closes it.
-struct Writer {
-    stop: Sender<()>,
-    done: Receiver<()>,
-}
-
-impl Writer {
-    fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
-        let ((stop, stopped), (end, done)) = (channel(), channel());
-        let write = move || {
-            loop {
-                let waited = stopped.recv_timeout(WRITE_BACK_EVERY);
-                shared.write_back();
-                if waited != Err(RecvTimeoutError::Timeout) {
-                    break;
-                }
-            }
-            drop(shared);
-            let _ = end.send(());
-        };
-        std::thread::Builder::new().name("highwater-kafka-group".to_owned()).spawn(write)?;
-        Ok(Writer { stop, done })
-    }
-
-    fn stop(self) {
-        drop(self.stop);
-        if self.done.recv_timeout(LAST_WRITE_WITHIN) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!("the last positions may not be written back to the group: no answer");
-        }
-    }
 }
 
 impl Running {
     pub(super) fn start(shared: Shared, duties: Duties) -> Result<Self, Error> {
         let shared = Arc::new(shared);
-        let cannot = |e| Error::new(ErrorKind::Io, "cannot start a thread").because(e);
         let served = shared.clone();
-        let writer = duties.write_back.then(|| Writer::start(shared.clone()));
-        let writer = writer.transpose().map_err(cannot)?;
         let thread = std::thread::Builder::new()
             .name("highwater-kafka".to_owned())
             .spawn(move || serve(&served, &duties))
-            .map_err(cannot)?;
-        Ok(Running { shared, thread: Some(thread), writer })
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot start a thread").because(e))?;
+        Ok(Running { shared, thread: Some(thread) })
     }
 }
 
@@ -222,25 +180,31 @@ impl Drop for Running {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-        if let Some(writer) = self.writer.take() {
-            writer.stop();
-        }
     }
 }
 
 fn serve(shared: &Shared, duties: &Duties) {
     let mut discovered = monotonic();
+    let mut wrote = discovered;
     while !shared.is_stopping() {
         shared.poll();
-        if let Some(statistics) = shared.consumer.context().take_statistics() {
-            shared.health.update(&statistics, &shared.waker);
-        }
         let now = monotonic();
         if let Some((topics, every)) = &duties.discover
             && now - discovered >= *every
         {
             shared.discover(topics);
             discovered = now;
+        }
+        if duties.write_back && now - wrote >= WRITE_BACK_EVERY {
+            shared.write_back();
+            wrote = now;
+        }
+    }
+    if duties.write_back && shared.write_back() {
+        let context = shared.consumer.context();
+        let (until, before) = (monotonic() + LAST_WRITE_WITHIN, context.answered_commits());
+        while monotonic() < until && context.answered_commits() == before {
+            let _ = shared.consumer.poll(POLL);
         }
     }
 }
