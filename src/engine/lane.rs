@@ -18,7 +18,7 @@ use crate::tick::{CommitDone, CommitJob, Committer};
 use crate::time::Tick;
 
 /// How many messages may wait for the commit thread before the coordinator waits for it.
-const COMMIT_QUEUE: usize = 256;
+pub(super) const COMMIT_QUEUE: usize = 256;
 
 /// Commits on a thread of its own, so that later ticks go on while a commit is written.
 pub(super) struct ThreadLane {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater_state::Store;
 
+use super::lane::COMMIT_QUEUE;
 use crate::metrics::Metrics;
 
 /// How long a commit may take before ticks wait for it, in µs; ten intervals if that is more.
@@ -13,7 +14,7 @@ const COMMIT_PATIENCE_MICROS: i64 = 1_000_000;
 
 /// So much output may wait behind a commit: half of what the commit thread's queue has room for,
 /// since ticks that are open bring more. The coordinator must not wait for that thread.
-const MOST_BEHIND: usize = 128;
+const MOST_BEHIND: usize = COMMIT_QUEUE / 2;
 
 pub(super) struct Pressure {
     store: Arc<dyn Store>,

@@ -1,9 +1,6 @@
 //! What the source and the sink for Apache Kafka share: how a client is configured, what its log
 //! and its errors become, and what can be asked of a cluster.
 
-// The source and the sink each use some of it.
-#![allow(dead_code)]
-
 mod error;
 
 use std::collections::BTreeMap;

@@ -82,7 +82,9 @@ impl Committer {
                 guarded(id, || writer.publish())?;
             }
         }
-        self.store.commit(Commit { record: record.clone(), changes: job.changes })?;
+        // It holds every partition: it is kept only where it may be needed again.
+        let last = (job.last && !letters.is_empty()).then(|| record.clone());
+        self.store.commit(Commit { record, changes: job.changes })?;
         self.committed.store(job.record.tick.0, Ordering::Release);
         // IMPORTANT: nothing becomes visible before the commit above has returned.
         for (id, bytes) in &letters {
@@ -95,7 +97,7 @@ impl Committer {
         for (id, writer) in &mut self.sinks {
             guarded(id, || writer.publish())?;
         }
-        if job.last && !letters.is_empty() {
+        if let Some(record) = last {
             // No commit comes that would let them go: the next start would send them again.
             self.store.commit(Commit { record, changes: self.outbox.take_sent()? })?;
         }

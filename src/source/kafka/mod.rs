@@ -325,9 +325,10 @@ impl Kafka {
 ///
 /// A start fails if the cluster does not answer [in time](Kafka::connect_within). A flow that runs
 /// waits for a cluster that is away, warns of it in its log, and goes on by itself; meanwhile its
-/// watermark stands still. These stop the flow: a topic that is deleted, access that is refused, a
-/// position that is [out of range](Kafka::out_of_range), and a cluster that is not the one that
-/// was read before.
+/// watermark stands still, unless there is an idle timeout: then the broker's silence counts as
+/// that of its partitions, so it should be longer than a broker may be away. These stop the flow:
+/// a topic that is deleted, access that is refused, a position that is
+/// [out of range](Kafka::out_of_range), and a cluster that is not the one that was read before.
 pub struct KafkaSource<T> {
     kafka: Kafka,
     format: Format<T>,
