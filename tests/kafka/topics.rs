@@ -7,21 +7,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-pub fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
+use crate::servers::topics::{admin, block_on};
 
 /// Makes topics that are all alike.
 pub fn create(address: &str, names: &[String], partitions: i32, config: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", address).create().unwrap();
     let topics: Vec<NewTopic<'_>> = names
         .iter()
         .map(|name| {
@@ -31,7 +26,7 @@ pub fn create(address: &str, names: &[String], partitions: i32, config: &[(&str,
             config.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
         })
         .collect();
-    let made = block_on(admin.create_topics(&topics, &AdminOptions::new())).unwrap();
+    let made = block_on(admin(address).create_topics(&topics, &AdminOptions::new())).unwrap();
     for topic in made {
         topic.unwrap();
     }

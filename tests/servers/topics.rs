@@ -34,11 +34,11 @@ pub struct Topic {
     address: String,
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn admin(address: &str) -> AdminClient<DefaultClientContext> {
+pub fn admin(address: &str) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", address).create().unwrap()
 }
 
