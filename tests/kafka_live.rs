@@ -219,7 +219,7 @@ fn a_broker_that_stands_still_loses_and_repeats_nothing_and_makes_nothing_late()
     }
     let went_on = resumed.elapsed();
     look(&mut clock, Duration::from_secs(2), &mut watermarks);
-    producer.flush(Duration::from_secs(60)).unwrap();
+    clock.flush();
     let end = clock.least();
     wait_for(&handle, end);
     handle.stop();
@@ -241,6 +241,7 @@ struct Writer<'a> {
     topic: &'a Topic,
     producer: &'a BaseProducer,
     started: Instant,
+    reached: Instant,
     next: i64,
     largest: [i64; 4],
     counts: BTreeMap<i64, u64>,
@@ -249,7 +250,8 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn new(topic: &'a Topic, producer: &'a BaseProducer) -> Self {
         let (largest, counts) = ([i64::MIN; 4], BTreeMap::new());
-        Writer { topic, producer, started: Instant::now(), next: 0, largest, counts }
+        let (started, reached) = (Instant::now(), Instant::now());
+        Writer { topic, producer, started, reached, next: 0, largest, counts }
     }
 
     fn write(&mut self) {
@@ -266,6 +268,26 @@ impl<'a> Writer<'a> {
             self.next += 1;
         }
         self.producer.poll(Duration::ZERO);
+        if self.reached.elapsed() > Duration::from_secs(1) && self.producer.in_flight_count() > 50 {
+            self.reach_again();
+        }
+    }
+
+    fn flush(&mut self) {
+        let started = Instant::now();
+        while self.producer.flush(Duration::from_secs(1)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(60), "the events were not written");
+            self.reach_again();
+        }
+    }
+
+    /// The client of the test forgets its only broker too, when that is not alive for a moment.
+    fn reach_again(&mut self) {
+        let list = std::ffi::CString::new(self.topic.address.as_str()).unwrap();
+        let client = self.producer.client().native_ptr();
+        // SAFETY: the client lives, and copies the list.
+        unsafe { rdkafka::bindings::rd_kafka_brokers_add(client, list.as_ptr()) };
+        self.reached = Instant::now();
     }
 
     /// What the watermark may be at most, and is once everything has been read.

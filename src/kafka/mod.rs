@@ -2,6 +2,7 @@
 //! and its errors become, and what can be asked of a cluster.
 
 mod error;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -20,6 +21,7 @@ pub(crate) use error::{failed, is_permanent, reason};
 
 use crate::error::Error;
 use crate::source::signal::lock;
+use crate::time::clock::monotonic;
 
 /// How long a start waits for a cluster, unless the program says otherwise.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -68,6 +70,12 @@ impl Connection {
         &self.servers
     }
 
+    /// What a client of this connection is given.
+    pub(crate) fn context(&self) -> Context {
+        // A property has the last word here too.
+        Context::new(self.set_to("bootstrap.servers").unwrap_or(&self.servers))
+    }
+
     /// The configuration of a client: defaults for any, those of the caller, and what the program
     /// says, in this order.
     pub(crate) fn config(&self, defaults: &[(&str, &str)]) -> Result<ClientConfig, Error> {
@@ -92,13 +100,36 @@ impl Connection {
 }
 
 /// Receives the log and the errors of a client.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Context {
+    /// Where it looks for the cluster at first.
+    servers: Arc<str>,
+    /// How many errors it had of its brokers, and what the last one was.
+    errors: Arc<AtomicU64>,
     last_error: Arc<Mutex<Option<String>>>,
     answered_commits: Arc<AtomicU64>,
 }
 
 impl Context {
+    fn new(servers: &str) -> Self {
+        Context {
+            servers: servers.into(),
+            errors: Arc::default(),
+            last_error: Arc::default(),
+            answered_commits: Arc::default(),
+        }
+    }
+
+    /// For a client that gets no answers: it may have forgotten whom to ask.
+    pub(crate) fn reach_again<C: ClientContext>(&self, client: &Client<C>) {
+        reach::reach_again(client, &self.servers);
+    }
+
+    /// How many errors the client had of its brokers.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
     /// What the client complained of last: it says why a request went unanswered.
     pub(crate) fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
@@ -127,6 +158,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, why: &str) {
         tracing::warn!(%error, "kafka client: {why}");
+        self.errors.fetch_add(1, Ordering::Relaxed);
         // That all brokers are down says less than what was said of one of them.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             *lock(&self.last_error) = Some(why.to_owned());
@@ -154,7 +186,7 @@ impl Inquirer {
         // Without a group it is a plain client.
         let mut config = connection.config(&[])?;
         config.remove("group.id");
-        let client = config.create_with_context(Context::default());
+        let client = config.create_with_context(connection.context());
         let client = client.map_err(|e| failed("the client cannot be made", e))?;
         Ok(Inquirer { client, within: connection.connect_within })
     }
@@ -186,13 +218,13 @@ pub(crate) fn patiently<R>(
     within: Duration,
     ask: impl Fn(Duration) -> KafkaResult<R>,
 ) -> KafkaResult<R> {
-    let mut waited = Duration::ZERO;
+    let until = monotonic() + within;
     loop {
-        match ask(within) {
-            Err(error) if waited < within && !is_permanent(&error) && !is_timeout(&error) => {
+        let left = until.saturating_duration_since(monotonic());
+        match ask(left.max(AGAIN_AFTER)) {
+            Err(error) if left > AGAIN_AFTER && !is_permanent(&error) && !is_timeout(&error) => {
                 tracing::debug!(%error, "asking again");
                 std::thread::sleep(AGAIN_AFTER);
-                waited += AGAIN_AFTER;
             }
             answer => return answer,
         }
@@ -210,7 +242,15 @@ pub(crate) fn metadata(
     topic: Option<&str>,
     within: Duration,
 ) -> Result<Metadata, Error> {
-    client.fetch_metadata(topic, within).map_err(|error| {
+    let ask = |within| match client.fetch_metadata(topic, within) {
+        // No broker is alive, and the client has forgotten all.
+        Ok(answer) if answer.brokers().is_empty() => {
+            client.context().reach_again(client.client());
+            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerNotAvailable))
+        }
+        answer => answer,
+    };
+    patiently(within, ask).map_err(|error| {
         // What the client has to say of its brokers waits in its queue.
         for _ in 0..100 {
             if client.poll(Duration::ZERO).is_none() && client.context().last_error().is_some() {

@@ -31,7 +31,7 @@ impl NewRecord {
 /// A topic of a broker, made for a test.
 pub struct Topic {
     pub name: String,
-    address: String,
+    pub address: String,
 }
 
 pub fn block_on<F: Future>(future: F) -> F::Output {

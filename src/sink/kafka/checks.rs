@@ -101,7 +101,7 @@ fn configs(
     let admin: AdminClient<Context> = target
         .connection
         .config(&[])?
-        .create_with_context(Context::default())
+        .create_with_context(target.connection.context())
         .map_err(|error| failed(cannot, error))?;
     let of_topic = Some(ResourceSpecifier::Topic(&target.topic));
     let asked = [of_topic, broker.map(ResourceSpecifier::Broker)];

@@ -38,7 +38,8 @@ impl Marks {
     }
 
     fn with(target: &Target, group: &str, isolation: &str) -> Result<Self, Failure> {
-        let reader = target.reader(group, isolation)?.create_with_context(Context::default());
+        let context = target.connection.context();
+        let reader = target.reader(group, isolation)?.create_with_context(context);
         let reader = reader.map_err(|e| Failure::of("the client cannot be made", e))?;
         Ok(Marks { topic: target.topic.clone(), group: group.to_owned(), reader })
     }
@@ -51,7 +52,10 @@ impl Marks {
                 Err(failure) => self.because(failure),
             };
             match failure {
-                Failure::Passing(_) if !waiting.is_over() => waiting.pause(),
+                Failure::Passing(_) if !waiting.is_over() => {
+                    self.reader.context().reach_again(self.reader.client());
+                    waiting.pause();
+                }
                 failure => return Err(failure),
             }
         }

@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -12,7 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 
 use super::failure::Failure;
 use super::letter::{Record, Records};
-use super::target::Waiting;
+use super::target::{Target, Waiting};
 use crate::kafka::Context;
 use crate::source::signal::lock;
 
@@ -23,7 +22,6 @@ pub(super) const POLL: Duration = Duration::from_millis(1);
 const RECORDS_PER_POLL: usize = 1_000;
 
 /// What becomes of records.
-#[derive(Default)]
 pub(super) struct Deliveries {
     client: Context,
     failed: Mutex<Option<KafkaError>>,
@@ -64,10 +62,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn start(topic: &str, config: &ClientConfig) -> Result<Self, Failure> {
-        let producer = config.create_with_context(Deliveries::default());
+    pub(super) fn start(target: &Target, id: &str) -> Result<Self, Failure> {
+        let deliveries =
+            Deliveries { client: target.connection.context(), failed: Mutex::default() };
+        let producer = target.producer(id)?.create_with_context(deliveries);
         let producer = producer.map_err(|e| Failure::of("the client cannot be made", e))?;
-        Ok(Output { topic: topic.to_owned(), producer })
+        Ok(Output { topic: target.topic.clone(), producer })
     }
 
     /// Gives the records of a letter to the client, which sends them as it can.
@@ -129,6 +129,9 @@ impl Output {
     fn wait_a_little(&self, waiting: &Waiting) -> Result<(), Failure> {
         self.producer.poll(POLL);
         self.check()?;
+        if waiting.is_slow() {
+            self.reach_again();
+        }
         if !waiting.is_over() {
             return Ok(());
         }
@@ -148,6 +151,11 @@ impl Output {
     fn why_purged(&self, purged: KafkaError) -> Failure {
         let cause = self.producer.begin_transaction().err().unwrap_or(purged);
         Failure::of("records were not taken", cause)
+    }
+
+    /// There is no answer: the client may have forgotten whom to ask.
+    pub(super) fn reach_again(&self) {
+        self.producer.context().client.reach_again(self.producer.client());
     }
 
     /// What the client complained of last says why there is no answer.

@@ -15,8 +15,7 @@ pub(super) struct Plain {
 
 pub(super) fn open(target: &Target, opening: &Opening<'_>) -> Result<Plain, Error> {
     check(target, &Waiting::new(target.patience))?;
-    let config = target.producer(&target.id(opening))?;
-    let output = Output::start(&target.topic, &config).map_err(Failure::error)?;
+    let output = Output::start(target, &target.id(opening)).map_err(Failure::error)?;
     Ok(Plain { target: target.clone(), output })
 }
 

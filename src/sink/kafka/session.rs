@@ -11,7 +11,7 @@ use super::failure::{Failure, strike, struck};
 use super::fault::KafkaPoint;
 use super::marks::{Marks, offsets};
 use super::output::{Output, POLL};
-use super::target::{Target, Waiting};
+use super::target::{SLOW, Target, Waiting};
 use crate::sink::Mark;
 
 /// A transactional producer that has shut out those before it.
@@ -29,12 +29,12 @@ impl Session {
         waiting: &mut Waiting,
     ) -> Result<(Self, Option<Mark>), Failure> {
         let marks = Marks::connect(target, id)?;
-        let output = Output::start(&target.topic, &target.producer(id)?)?;
+        let output = Output::start(target, id)?;
         strike(target, KafkaPoint::Start)?;
         let producer = &output.producer;
         // A client that knows its brokers finds the coordinator at once, and not after a timer.
         let _ = producer.client().fetch_metadata(Some(&target.topic), waiting.left());
-        retried(waiting, |left| producer.init_transactions(left)).map_err(|error| {
+        retried(&output, waiting, |left| producer.init_transactions(left)).map_err(|error| {
             let what = format!("the transactional id `{id}` cannot be used");
             output.because(Failure::of(what, error))
         })?;
@@ -70,13 +70,14 @@ impl Session {
         }
         let offsets = offsets(&self.output.topic, mark).map_err(failed)?;
         let send = |left| producer.send_offsets_to_transaction(&offsets, &self.group, left);
-        retried(waiting, send).map_err(failed)?;
+        retried(&self.output, waiting, send).map_err(failed)?;
         strike(target, marked)?;
         if target.strikes(unanswered) {
             let _ = producer.commit_transaction(Duration::from_millis(1));
             return Err(struck(unanswered));
         }
-        retried(waiting, |left| producer.commit_transaction(left)).map_err(failed)?;
+        let commit = |left| producer.commit_transaction(left);
+        retried(&self.output, waiting, commit).map_err(failed)?;
         strike(target, committed)
     }
 
@@ -91,12 +92,16 @@ impl Session {
 
 /// Goes on with a call that was cut short, as long as that may help.
 fn retried(
+    output: &Output,
     waiting: &Waiting,
     mut call: impl FnMut(Duration) -> KafkaResult<()>,
 ) -> KafkaResult<()> {
     loop {
-        match call(waiting.left()) {
+        match call(waiting.left().min(SLOW)) {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && !waiting.is_over() => {
+                if waiting.is_slow() {
+                    output.reach_again();
+                }
                 std::thread::sleep(POLL);
             }
             result => return result,

@@ -286,7 +286,7 @@ impl Kafka {
         let cluster = inquirer.cluster_id()?;
         let consumer: BaseConsumer<Context> = self
             .config(partitions.len())?
-            .create_with_context(Context::default())
+            .create_with_context(self.connection.context())
             .map_err(|e| failed("the Kafka client cannot be made", e))?;
         // The client knows the leaders then. It would ask for the beginning of a partition without
         // one only after half a second.
@@ -294,8 +294,9 @@ impl Kafka {
         let ends = if self.until_end { Some(self.ends(&inquirer, &partitions)?) } else { None };
         let bounded = ends.is_some();
         let shared = Shared::new(consumer, cluster, within, waker, partitions, ends);
-        let discover = (!bounded).then(|| (self.topics.clone(), self.discover_every));
-        Running::start(shared, Duties { discover, write_back: self.group.is_some() })
+        let discover_every = (!bounded).then_some(self.discover_every);
+        let topics = self.topics.clone();
+        Running::start(shared, Duties { topics, discover_every, write_back: self.group.is_some() })
     }
 
     fn ends(

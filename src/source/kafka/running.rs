@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
@@ -24,6 +24,10 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// How often positions are written back to the group.
 const WRITE_BACK_EVERY: Duration = Duration::from_secs(1);
+
+/// After an error of the client the cluster is asked whether it is there, less and less often.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+const LOOK_AFTER_AT_MOST: Duration = Duration::from_secs(8);
 
 /// How long a search for partitions may take, and what is written back at the end.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
@@ -48,8 +52,9 @@ pub(super) struct Shared {
 
 /// What the thread does beside serving the client.
 pub(super) struct Duties {
-    /// What to look for, and how often; nothing in a bounded source.
-    pub(super) discover: Option<(Topics, Duration)>,
+    pub(super) topics: Topics,
+    /// How often to look for partitions; never in a bounded source.
+    pub(super) discover_every: Option<Duration>,
     pub(super) write_back: bool,
 }
 
@@ -118,10 +123,12 @@ impl Shared {
         }
     }
 
-    /// Looks for partitions, and wakes the flow if there are new ones.
-    fn discover(&self, topics: &Topics) {
-        match topics.list(&self.consumer, ASK_WITHIN) {
-            Ok(found) => {
+    /// Asks for partitions, and wakes the flow if there are new ones and it wants them. Says
+    /// whether there was an answer; without one the client may have forgotten whom to ask.
+    fn look(&self, topics: &Topics, wanted: bool) -> bool {
+        let found = topics.list(&self.consumer, ASK_WITHIN);
+        match found {
+            Ok(found) if wanted => {
                 let mut known = lock(&self.partitions);
                 let before = known.len();
                 // One that is gone stays: reading it says what is wrong.
@@ -132,8 +139,14 @@ impl Shared {
                     tracing::info!(new, "found partitions");
                     self.waker.wake();
                 }
+                true
             }
-            Err(error) => tracing::warn!(?error, "partitions cannot be listed now"),
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(?error, "partitions cannot be listed now");
+                self.consumer.context().reach_again(self.consumer.client());
+                false
+            }
         }
     }
 
@@ -183,18 +196,51 @@ impl Drop for Running {
     }
 }
 
+/// When to ask the cluster: to find partitions, and soon after an error, whether it is there.
+struct Lookout {
+    every: Option<Duration>,
+    due: Option<Instant>,
+    /// How many errors the client had so far, and how long to wait after one.
+    errors: u64,
+    pause: Duration,
+}
+
+impl Lookout {
+    fn new(every: Option<Duration>) -> Self {
+        let due = every.map(|every| monotonic() + every);
+        Lookout { every, due, errors: 0, pause: LOOK_AFTER }
+    }
+
+    fn is_due(&mut self, errors: u64) -> bool {
+        let now = monotonic();
+        if errors != self.errors && self.pause == LOOK_AFTER {
+            self.due = self.due.into_iter().chain([now + self.pause]).min();
+        }
+        self.errors = errors;
+        self.due.is_some_and(|due| now >= due)
+    }
+
+    fn looked(&mut self, answered: bool) {
+        let now = monotonic();
+        if answered {
+            self.pause = LOOK_AFTER;
+            self.due = self.every.map(|every| now + every);
+        } else {
+            self.due = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(LOOK_AFTER_AT_MOST);
+        }
+    }
+}
+
 fn serve(shared: &Shared, duties: &Duties) {
-    let mut discovered = monotonic();
-    let mut wrote = discovered;
+    let mut lookout = Lookout::new(duties.discover_every);
+    let mut wrote = monotonic();
     while !shared.is_stopping() {
         shared.poll();
-        let now = monotonic();
-        if let Some((topics, every)) = &duties.discover
-            && now - discovered >= *every
-        {
-            shared.discover(topics);
-            discovered = now;
+        if lookout.is_due(shared.consumer.context().errors()) {
+            lookout.looked(shared.look(&duties.topics, duties.discover_every.is_some()));
         }
+        let now = monotonic();
         if duties.write_back && now - wrote >= WRITE_BACK_EVERY {
             shared.write_back();
             wrote = now;
