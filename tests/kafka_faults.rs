@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use highwater::prelude::*;
 use highwater::sink::{Received, channel};
-use highwater::source::{Kafka, KafkaSource, OutOfRange, Start};
+use highwater::source::{Kafka, KafkaSource, OutOfRange, Recorded, Start};
+use rdkafka::producer::Producer;
 use servers::topics::{NewRecord, Topic};
 
 /// A flow of just this source, and what it gives.
@@ -130,6 +131,50 @@ fn a_position_that_is_gone_is_an_error_or_what_the_program_says() {
     assert_eq!(fresh, from(30));
 }
 
+/// Behind the last record stands the mark of its transaction, which is no record: retention may
+/// pass it, and nothing is lost.
+#[test]
+fn a_mark_of_a_transaction_that_is_gone_is_not_missed() {
+    let Some(broker) = servers::kafka() else { return };
+    let topic = Topic::create(broker.address(), "mark-gone", 1);
+    let id = servers::unique("writer");
+    let producer = topic.producer(&[("transactional.id", &id)]);
+    let patience = Duration::from_secs(20);
+    producer.init_transactions(patience).unwrap();
+    let write = |value: &str, commit: bool| {
+        producer.begin_transaction().unwrap();
+        topic.write_with(&producer, [NewRecord::to(0, value)]);
+        match commit {
+            true => producer.commit_transaction(patience).unwrap(),
+            false => producer.abort_transaction(patience).unwrap(),
+        }
+    };
+    write("first", true);
+    write("taken back", false);
+    let dir = tempfile::tempdir().unwrap();
+    let source = || Kafka::topic(&topic.name).at(broker.address()).text();
+    let (handle, mut received) = spawn(source(), Settings::at(dir.path()));
+    assert_eq!(next(&mut received), "first");
+    // The end is heard of when the client asks again.
+    let position = || {
+        let commit = highwater::LastCommit::read(dir.path()).unwrap();
+        commit.partitions.first().map(|partition| partition.position)
+    };
+    let started = Instant::now();
+    while position() != Some(4) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", position());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    handle.stop();
+    handle.wait().unwrap();
+    topic.delete_before(0, 4);
+    let (handle, mut received) = spawn(source(), Settings::at(dir.path()));
+    write("second", true);
+    assert_eq!(next(&mut received), "second");
+    handle.stop();
+    handle.wait().unwrap();
+}
+
 #[test]
 fn a_topic_that_was_made_anew_is_out_of_range() {
     let Some(broker) = servers::kafka() else { return };
@@ -184,6 +229,126 @@ fn records_that_cannot_be_decoded_stop_the_flow_or_are_left_out_or_kept() {
     let dead: Vec<_> = dead.map(|d| (d.partition, d.position, d.raw)).collect();
     let letter = |position, raw: &str| (partition.clone(), position, raw.as_bytes().to_vec());
     assert_eq!(dead, [letter(2, "three"), letter(4, "\"5\"")]);
+}
+
+/// A flow that counts in windows, and says how many events it has seen, and how many were late.
+fn counting(source: KafkaSource<Recorded<Option<Vec<u8>>>>, idle_after: Span) -> Handle {
+    let flow = Flow::new("count");
+    let (sink, _) = channel();
+    flow.source("in", source)
+        .event_time(|r| r.timestamp, Disorder::at_most(seconds(1)).idle_after(idle_after))
+        .key_with(|_| 0u8)
+        .window("w", Tumbling::of(seconds(10)))
+        .aggregate(Count)
+        .drop_late("they are counted")
+        .sink("out", sink);
+    flow.spawn(Settings::in_memory()).unwrap()
+}
+
+fn seen_and_late(handle: &Handle) -> (u64, u64) {
+    let metrics = handle.metrics();
+    // None is named before the first tick.
+    let of = |id| metrics.operator(id).map(|operator| operator.counters).unwrap_or_default();
+    (of("in").used, of("w").late)
+}
+
+fn wait_for(handle: &Handle, count: u64) {
+    let started = Instant::now();
+    while seen_and_late(handle).0 < count {
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", seen_and_late(handle));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn at(partition: i32, seconds: i64, size: usize) -> NewRecord {
+    let timestamp_millis = Some(seconds * 1_000);
+    NewRecord { timestamp_millis, ..NewRecord::to(partition, vec![0; size]) }
+}
+
+/// Two partitions with much to read, one far behind the other, of which the client holds little.
+#[test]
+fn an_outage_in_the_middle_of_a_backlog_makes_nothing_late() {
+    let Some(broker) = servers::private_kafka() else { return };
+    let topic = Topic::create(broker.address(), "outage", 2);
+    for n in 0..40 {
+        let some = n * 100..n * 100 + 100;
+        topic.write(some.flat_map(|n| [at(0, n + 5_000, 5_000), at(1, n + 1, 5_000)]));
+    }
+    let source = Kafka::topic(&topic.name)
+        .at(broker.address())
+        .property("queued.max.messages.kbytes", "10")
+        .property("fetch.message.max.bytes", "10000")
+        .property("fetch.queue.backoff.ms", "20");
+    let handle = counting(source.records(), seconds(1));
+    wait_for(&handle, 100);
+    broker.pause();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(seen_and_late(&handle).0 < 7_000, "there was no backlog");
+    broker.resume();
+    wait_for(&handle, 8_000);
+    assert_eq!(seen_and_late(&handle), (8_000, 0));
+    handle.stop();
+    handle.wait().unwrap();
+}
+
+/// Two partitions that were read to their ends, whose broker is away for longer than the timeout.
+#[test]
+fn an_outage_of_silent_partitions_does_not_make_them_idle() {
+    let Some(broker) = servers::private_kafka() else { return };
+    let topic = Topic::create(broker.address(), "silent", 2);
+    topic.write([at(0, 100, 1), at(1, 10, 1)]);
+    let source = Kafka::topic(&topic.name).at(broker.address()).records();
+    let handle = counting(source, seconds(5));
+    wait_for(&handle, 2);
+    broker.pause();
+    std::thread::sleep(Duration::from_secs(9));
+    broker.resume();
+    topic.write([at(0, 200, 1)]);
+    wait_for(&handle, 3);
+    topic.write([at(1, 11, 1)]);
+    wait_for(&handle, 4);
+    assert_eq!(seen_and_late(&handle), (4, 0));
+    // They are idle when they are silent and their broker is there.
+    std::thread::sleep(Duration::from_secs(9));
+    topic.write([at(0, 300, 1)]);
+    wait_for(&handle, 5);
+    topic.write([at(0, 301, 1)]);
+    wait_for(&handle, 6);
+    topic.write([at(1, 12, 1)]);
+    wait_for(&handle, 7);
+    assert_eq!(seen_and_late(&handle), (7, 1));
+    handle.stop();
+    handle.wait().unwrap();
+}
+
+/// Positions of a group are for those who look: nobody waits for a broker that is away.
+#[test]
+fn a_stop_does_not_wait_for_the_group() {
+    let Some(broker) = servers::private_kafka() else { return };
+    let topic = Topic::create(broker.address(), "stop", 1);
+    let source = || Kafka::topic(&topic.name).at(broker.address()).group(&topic.name).text();
+    for (value, paused) in [("a", true), ("b", false)] {
+        let (handle, mut received) = spawn(source(), Settings::in_memory());
+        topic.write([NewRecord::to(0, value)]);
+        assert_eq!(next(&mut received), "a");
+        // By then it has found the group.
+        std::thread::sleep(Duration::from_secs(2));
+        topic.write([NewRecord::to(0, "more")]);
+        while next(&mut received) != "more" {}
+        if paused {
+            broker.pause();
+        } else {
+            broker.kill();
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let started = Instant::now();
+        handle.stop();
+        handle.wait().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        if paused {
+            broker.resume();
+        }
+    }
 }
 
 /// Killed and started again, and stopped for a while: the flow goes on by itself. Then with a

@@ -211,7 +211,9 @@ impl Coordinator {
         let Some(mut open) = self.open.remove(&tick) else { return Ok(()) };
         open.seals.sort_by_key(|seal| seal.worker);
         for report in std::mem::take(&mut open.reports) {
-            self.sources[report.source].sealed(report);
+            // It may move without an event.
+            let moved = self.sources[report.source].sealed(report);
+            self.dirty |= moved && tick > self.last_commit_tick;
         }
         self.seal(tick, open)
     }

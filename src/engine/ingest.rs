@@ -47,6 +47,8 @@ struct OpenPartition {
     resume: Resume,
     /// What was said last.
     ended: bool,
+    /// When it was read last, it could not be told whether there was more.
+    unknown: bool,
 }
 
 pub(super) struct Ingest {
@@ -126,8 +128,9 @@ impl Ingest {
         let source = &mut self.sources[source];
         let partitions = &mut source.partitions;
         let place = *partitions.places.entry(partition.index).or_insert_with(|| {
-            let (reader, ended) = (None, false);
-            partitions.open.push(OpenPartition { partition, reader, resume, ended });
+            let (reader, ended, unknown) = (None, false, false);
+            let new = OpenPartition { partition, reader, resume, ended, unknown };
+            partitions.open.push(new);
             partitions.open.len() - 1
         });
         let at = &mut partitions.open[place];
@@ -210,10 +213,9 @@ impl IngestSource {
             } else {
                 let report = guarded(id, || at.read(order.limit, port))
                     .map_err(|e| e.in_partition(&at.partition))?;
-                report.map(|report| {
-                    let more = report.more;
+                report.map(|(report, outcome)| {
                     reports.push(PollReport { source: index, ..report });
-                    if at.ended { Outcome::Finished } else { Outcome::Read { more } }
+                    outcome
                 })
             };
             if let Some(outcome) = outcome {
@@ -251,7 +253,11 @@ struct Port<'a> {
 
 impl OpenPartition {
     /// Reads up to `left` events; `None` where the partition has ended or is gone.
-    fn read(&mut self, mut left: usize, port: &mut Port<'_>) -> Result<Option<PollReport>, Error> {
+    fn read(
+        &mut self,
+        mut left: usize,
+        port: &mut Port<'_>,
+    ) -> Result<Option<(PollReport, Outcome)>, Error> {
         let Some(reader) = self.reader.as_mut() else { return Ok(None) };
         let (mut state, mut brought) = (ReadState::More, false);
         while left > 0 && state == ReadState::More {
@@ -277,14 +283,29 @@ impl OpenPartition {
         if self.ended {
             self.reader = None;
         }
-        Ok(Some(PollReport {
+        Ok(Some(self.report(state, brought)))
+    }
+
+    fn report(&mut self, state: ReadState, brought: bool) -> (PollReport, Outcome) {
+        let was_unknown = std::mem::replace(&mut self.unknown, state == ReadState::Unknown);
+        // IMPORTANT: the time since the tick before does not count if nobody could tell then. So
+        // one that is silent now waits once more, and counts from the next tick on.
+        let unknown = self.unknown || was_unknown;
+        let outcome = match state {
+            ReadState::End => Outcome::Finished,
+            _ if unknown => Outcome::Waits,
+            _ => Outcome::Read { more: state == ReadState::More },
+        };
+        let report = PollReport {
             source: 0,
             partition: self.partition.index,
             brought,
-            more: state == ReadState::More,
+            more: state == ReadState::More || was_unknown && state == ReadState::Pending,
+            waits: unknown || state == ReadState::More,
             ended: self.ended,
             resume: self.resume.clone(),
-        }))
+        };
+        (report, outcome)
     }
 }
 

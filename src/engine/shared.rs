@@ -95,6 +95,8 @@ pub(super) struct PollReport {
     /// It brought something, events without a time included.
     pub(super) brought: bool,
     pub(super) more: bool,
+    /// Its worker takes it for one whose time does not count.
+    pub(super) waits: bool,
     pub(super) ended: bool,
     pub(super) resume: Resume,
 }

@@ -196,7 +196,7 @@ impl SourceState {
     pub(super) fn polled(&mut self, tick: u64, report: &PollReport) {
         let index = report.partition as usize;
         let Some(info) = self.partitions.get_mut(index) else { return };
-        info.waits = report.more;
+        info.waits = report.waits;
         if info.record.removed {
             return;
         }
@@ -206,12 +206,13 @@ impl SourceState {
         self.live.set(index, !report.ended);
     }
 
-    /// The tick is sealed: what was read in it may be committed.
-    pub(super) fn sealed(&mut self, report: PollReport) {
+    /// The tick is sealed: what was read in it may be committed. Says whether the position moved.
+    pub(super) fn sealed(&mut self, report: PollReport) -> bool {
         let index = report.partition as usize;
-        let Some(info) = self.partitions.get_mut(index) else { return };
+        let Some(info) = self.partitions.get_mut(index) else { return false };
         let record = &mut info.record;
-        if record.resume.position != report.resume.position {
+        let moved = record.resume.position != report.resume.position;
+        if moved {
             self.moved.set(index, true);
         }
         if report.ended && !record.ended && !record.removed {
@@ -219,6 +220,7 @@ impl SourceState {
         }
         record.resume = report.resume;
         record.ended = report.ended;
+        moved
     }
 
     /// Partitions that are not wanted are looked into when they are again: until then their time

@@ -4,8 +4,8 @@
 mod error;
 mod reach;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::statistics::Statistics;
 
 pub(crate) use error::{failed, is_permanent, reason};
 
@@ -104,20 +104,30 @@ impl Connection {
 pub(crate) struct Context {
     /// Where it looks for the cluster at first.
     servers: Arc<str>,
-    /// How many errors it had of its brokers, and what the last one was.
-    errors: Arc<AtomicU64>,
     last_error: Arc<Mutex<Option<String>>>,
-    answered_commits: Arc<AtomicU64>,
+    statistics: Arc<Mutex<Option<Statistics>>>,
+}
+
+thread_local! {
+    /// Where the partition ends whose queue this thread polls.
+    static END: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Where the partition ends of which this thread has just heard that it ends: behind marks of
+/// transactions, and behind records that were taken back. The client says so in words only.
+pub(crate) fn take_end() -> Option<u64> {
+    END.take()
+}
+
+/// Finds the offset in "reached end of partition at offset 5 (HighwaterMark 5)".
+fn end_in(why: &str) -> Option<u64> {
+    let (_, end) = why.split_once("end of partition at offset ")?;
+    end.split_once(' ')?.0.parse().ok()
 }
 
 impl Context {
     fn new(servers: &str) -> Self {
-        Context {
-            servers: servers.into(),
-            errors: Arc::default(),
-            last_error: Arc::default(),
-            answered_commits: Arc::default(),
-        }
+        Context { servers: servers.into(), last_error: Arc::default(), statistics: Arc::default() }
     }
 
     /// For a client that gets no answers: it may have forgotten whom to ask.
@@ -125,19 +135,14 @@ impl Context {
         reach::reach_again(client, &self.servers);
     }
 
-    /// How many errors the client had of its brokers.
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
     /// What the client complained of last: it says why a request went unanswered.
     pub(crate) fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
     }
 
-    /// How many commits of offsets were answered.
-    pub(crate) fn answered_commits(&self) -> u64 {
-        self.answered_commits.load(Ordering::Relaxed)
+    /// How the client is, if it has said so since it was asked last.
+    pub(crate) fn take_statistics(&self) -> Option<Statistics> {
+        lock(&self.statistics).take()
     }
 }
 
@@ -156,9 +161,16 @@ impl ClientContext for Context {
         }
     }
 
+    fn stats(&self, statistics: Statistics) {
+        *lock(&self.statistics) = Some(statistics);
+    }
+
     fn error(&self, error: KafkaError, why: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            END.set(end_in(why));
+            return;
+        }
         tracing::warn!(%error, "kafka client: {why}");
-        self.errors.fetch_add(1, Ordering::Relaxed);
         // That all brokers are down says less than what was said of one of them.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             *lock(&self.last_error) = Some(why.to_owned());
@@ -166,14 +178,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        self.answered_commits.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = result {
-            tracing::warn!(%error, "offsets were not written back to the group");
-        }
-    }
-}
+impl ConsumerContext for Context {}
 
 /// A client that only asks things of the cluster. Topics are not created by asking.
 pub(crate) struct Inquirer {

@@ -218,6 +218,11 @@ pub enum ReadState {
     More,
     /// Nothing more for now; the source wakes the flow when there is.
     Pending,
+    /// Nothing came, and it cannot be told whether there is more: a server that would know is
+    /// away, or was not heard yet. As [`Pending`](Self::Pending), but it does not count as
+    /// silence: the partition does not become idle meanwhile. The source wakes the flow when it
+    /// can be told.
+    Unknown,
     /// The partition has ended.
     End,
 }

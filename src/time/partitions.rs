@@ -14,7 +14,8 @@ pub(crate) enum Outcome {
     /// It was read. With `more`, it is known to hold unread events, and is not read again
     /// unless that is said; without, it counts as read in all ticks to come.
     Read { more: bool },
-    /// It may hold unread events and is not read until that is said: neither silence nor news.
+    /// It may hold unread events: neither silence nor news. Either it is not read until that is
+    /// said, or what was read does not tell whether there is more.
     Waits,
     /// It has ended.
     Finished,
@@ -250,7 +251,8 @@ mod tests {
                 }
                 Some(Outcome::Waits) => {
                     read = false;
-                    self.reading = if new || gone { None } else { Some(false) };
+                    let fresh = new || gone || heard.is_some();
+                    self.reading = if fresh { None } else { Some(false) };
                 }
                 Some(Outcome::Finished) => self.activity = Activity::Finished,
                 Some(Outcome::Removed) if self.activity != Activity::Finished => {
@@ -330,7 +332,7 @@ mod tests {
                 for (slot, (heard, outcome)) in partitions.into_iter().enumerate() {
                     // Rows come only from a partition that is read, and in that tick.
                     let heard = heard.filter(|_| {
-                        matches!(outcome, Some(Outcome::Read { .. } | Outcome::Finished))
+                        !matches!(outcome, None | Some(Outcome::Removed))
                     });
                     if let Some(time) = heard {
                         let state = times.heard(slot);

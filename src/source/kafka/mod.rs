@@ -3,6 +3,7 @@
 #[cfg(feature = "avro")]
 mod avro;
 mod formats;
+mod health;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 mod reader;
@@ -26,6 +27,7 @@ pub use record::{Record, Recorded};
 pub use start::{OutOfRange, Start};
 
 use formats::Format;
+use health::Health;
 use reader::{PartitionReader, TopicPartition};
 use running::{Duties, Running, Shared};
 use topics::Topics;
@@ -241,7 +243,7 @@ impl Kafka {
             ("auto.offset.reset", "say `.from(..)` and `.out_of_range(..)`"),
             ("enable.auto.commit", "positions belong to the flow's commits"),
             ("enable.auto.offset.store", "positions belong to the flow's commits"),
-            ("enable.partition.eof", "say `.until_end()`"),
+            ("enable.partition.eof", "the flow must know where partitions end"),
         ];
         for (name, instead) in ours {
             self.connection.reserve(name, instead)?;
@@ -268,7 +270,9 @@ impl Kafka {
             ("auto.offset.reset", reset),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            ("enable.partition.eof", if self.until_end { "true" } else { "false" }),
+            // Only at its end a partition is known to be silent, and not just slow or away.
+            ("enable.partition.eof", "true"),
+            ("statistics.interval.ms", &partitions.max(1_000).to_string()),
             ("isolation.level", "read_committed"),
             ("check.crcs", "true"),
             ("queued.max.messages.kbytes", &ahead.to_string()),
@@ -293,10 +297,11 @@ impl Kafka {
         self.topics.list(&consumer, within)?;
         let ends = if self.until_end { Some(self.ends(&inquirer, &partitions)?) } else { None };
         let bounded = ends.is_some();
-        let shared = Shared::new(consumer, cluster, within, waker, partitions, ends);
-        let discover_every = (!bounded).then_some(self.discover_every);
-        let topics = self.topics.clone();
-        Running::start(shared, Duties { topics, discover_every, write_back: self.group.is_some() })
+        let wait = self.connection.set_to("fetch.wait.max.ms").and_then(|wait| wait.parse().ok());
+        let health = Health::new(Duration::from_millis(wait.unwrap_or(500)));
+        let shared = Shared::new(consumer, cluster, within, waker, partitions, ends, health);
+        let discover = (!bounded).then(|| (self.topics.clone(), self.discover_every));
+        Running::start(shared, Duties { discover, write_back: self.group.is_some() })
     }
 
     fn ends(
@@ -325,11 +330,12 @@ impl Kafka {
 /// `queued.max.messages.kbytes`, is the limit of one partition.)
 ///
 /// A start fails if the cluster does not answer [in time](Kafka::connect_within). A flow that runs
-/// waits for a cluster that is away, warns of it in its log, and goes on by itself; meanwhile its
-/// watermark stands still, unless there is an idle timeout: then the broker's silence counts as
-/// that of its partitions, so it should be longer than a broker may be away. These stop the flow:
-/// a topic that is deleted, access that is refused, a position that is
-/// [out of range](Kafka::out_of_range), and a cluster that is not the one that was read before.
+/// waits for a cluster that is away, warns of it in its log, and goes on by itself. A partition
+/// whose broker is away, or has not yet said that the partition is read to its end, holds its
+/// watermark and does not become idle; it takes up to three seconds to notice that a broker is
+/// away, so idle timeouts should be longer. These stop the flow: a topic that is deleted, access
+/// that is refused, a position that is [out of range](Kafka::out_of_range), and a cluster that is
+/// not the one that was read before.
 pub struct KafkaSource<T> {
     kafka: Kafka,
     format: Format<T>,

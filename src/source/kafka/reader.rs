@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::consumer::base_consumer::PartitionQueue;
@@ -15,7 +16,7 @@ use super::record::Record;
 use super::running::Shared;
 use super::start::Mark;
 use crate::error::{BoxError, Error};
-use crate::kafka::{Context, failed, is_permanent};
+use crate::kafka::{Context, failed, is_permanent, take_end};
 use crate::source::policy::Bad;
 use crate::source::{Fetched, ReadState, Reader, Undecodable};
 
@@ -63,6 +64,10 @@ pub(super) struct PartitionReader<T> {
     /// Where a bounded source stops.
     end: Option<u64>,
     ended: bool,
+    /// The partition was at its end, and has brought nothing since.
+    at_end: bool,
+    /// Its broker does not answer.
+    away: Arc<AtomicBool>,
 }
 
 /// The client fetches a partition as long as this is there.
@@ -77,6 +82,7 @@ impl Drop for Assigned {
         if self.shared.is_stopping() {
             return;
         }
+        self.shared.health.forget(&self.partition);
         let list = self.partition.at(Offset::Invalid);
         if let Ok(list) = list
             && let Err(error) = self.shared.consumer.incremental_unassign(&list)
@@ -124,8 +130,22 @@ impl<T> PartitionReader<T> {
                 .incremental_assign(&partition.at(offset)?)
                 .map_err(|e| failed("the partition cannot be fetched", e))?;
         }
+        let away = shared.health.watch(&partition);
         let assigned = Assigned { shared: shared.clone(), partition };
-        Ok(PartitionReader { queue, assigned, decode, policy, name, mark, position, end, ended })
+        let at_end = false;
+        Ok(PartitionReader {
+            queue,
+            assigned,
+            decode,
+            policy,
+            name,
+            mark,
+            position,
+            end,
+            ended,
+            at_end,
+            away,
+        })
     }
 
     /// Everything before the end of a bounded source has been read.
@@ -137,6 +157,11 @@ impl<T> PartitionReader<T> {
             self.mark.set_read();
         }
         ReadState::End
+    }
+
+    /// Nothing comes because there is nothing.
+    fn is_silent(&self) -> bool {
+        self.at_end && !self.away.load(Ordering::Acquire)
     }
 
     fn cannot_go_on(&self, error: KafkaError) -> Error {
@@ -181,7 +206,8 @@ impl<T: Send> Reader<T> for PartitionReader<T> {
         self.assigned.shared.check()?;
         for _ in 0..limit {
             match self.queue.poll(Duration::ZERO) {
-                None => return Ok(ReadState::Pending),
+                None if self.is_silent() => return Ok(ReadState::Pending),
+                None => return Ok(ReadState::Unknown),
                 Some(Ok(message)) => {
                     let offset = u64::try_from(message.offset()).unwrap_or_default();
                     if self.end.is_some_and(|end| offset >= end) {
@@ -191,6 +217,7 @@ impl<T: Send> Reader<T> for PartitionReader<T> {
                     let decoded = (self.decode)(&Record::new(&message));
                     settle(decoded, &message, (&self.name, offset), self.policy, fetched)?;
                     self.position = offset + 1;
+                    self.at_end = false;
                     self.mark.set_read();
                     if self.end.is_some_and(|end| offset + 1 >= end) {
                         drop(message);
@@ -200,6 +227,13 @@ impl<T: Send> Reader<T> for PartitionReader<T> {
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     if self.end.is_some() {
                         return Ok(self.end());
+                    }
+                    self.at_end = true;
+                    // IMPORTANT: a restart must not look for what is not a record, and may be
+                    // gone by then.
+                    if let Some(end) = take_end().filter(|end| *end > self.position) {
+                        self.position = end;
+                        self.mark.set_read();
                     }
                 }
                 Some(Err(error)) if is_permanent(&error) => return Err(self.cannot_go_on(error)),

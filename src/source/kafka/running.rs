@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::health::{Health, knows_brokers};
 use super::reader::TopicPartition;
 use super::topics::Topics;
 use crate::error::{Error, ErrorKind};
@@ -24,10 +26,6 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// How often positions are written back to the group.
 const WRITE_BACK_EVERY: Duration = Duration::from_secs(1);
-
-/// After an error of the client the cluster is asked whether it is there, less and less often.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
-const LOOK_AFTER_AT_MOST: Duration = Duration::from_secs(8);
 
 /// How long a search for partitions may take, and what is written back at the end.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
@@ -44,6 +42,7 @@ pub(super) struct Shared {
     pub(super) ends: Option<BTreeMap<TopicPartition, u64>>,
     /// What was committed since it was last written back.
     pub(super) committed: Mutex<BTreeMap<TopicPartition, u64>>,
+    pub(super) health: Health,
     /// Why the client cannot go on.
     broken: Mutex<Option<KafkaError>>,
     is_broken: AtomicBool,
@@ -52,9 +51,8 @@ pub(super) struct Shared {
 
 /// What the thread does beside serving the client.
 pub(super) struct Duties {
-    pub(super) topics: Topics,
-    /// How often to look for partitions; never in a bounded source.
-    pub(super) discover_every: Option<Duration>,
+    /// What to look for, and how often; nothing in a bounded source.
+    pub(super) discover: Option<(Topics, Duration)>,
     pub(super) write_back: bool,
 }
 
@@ -66,6 +64,7 @@ impl Shared {
         waker: Waker,
         partitions: BTreeSet<TopicPartition>,
         ends: Option<BTreeMap<TopicPartition, u64>>,
+        health: Health,
     ) -> Self {
         Shared {
             consumer: Arc::new(consumer),
@@ -75,6 +74,7 @@ impl Shared {
             partitions: Mutex::new(partitions),
             ends,
             committed: Mutex::default(),
+            health,
             broken: Mutex::default(),
             is_broken: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -123,12 +123,10 @@ impl Shared {
         }
     }
 
-    /// Asks for partitions, and wakes the flow if there are new ones and it wants them. Says
-    /// whether there was an answer; without one the client may have forgotten whom to ask.
-    fn look(&self, topics: &Topics, wanted: bool) -> bool {
-        let found = topics.list(&self.consumer, ASK_WITHIN);
-        match found {
-            Ok(found) if wanted => {
+    /// Looks for partitions, and wakes the flow if there are new ones.
+    fn discover(&self, topics: &Topics) {
+        match topics.list(&self.consumer, ASK_WITHIN) {
+            Ok(found) => {
                 let mut known = lock(&self.partitions);
                 let before = known.len();
                 // One that is gone stays: reading it says what is wrong.
@@ -139,32 +137,25 @@ impl Shared {
                     tracing::info!(new, "found partitions");
                     self.waker.wake();
                 }
-                true
             }
-            Ok(_) => true,
-            Err(error) => {
-                tracing::warn!(?error, "partitions cannot be listed now");
-                self.consumer.context().reach_again(self.consumer.client());
-                false
-            }
+            Err(error) => tracing::warn!(?error, "partitions cannot be listed now"),
         }
     }
 
     /// Writes committed positions back to the group, which is for those who look at it only.
-    fn write_back(&self) -> bool {
+    fn write_back(&self) {
         let positions = std::mem::take(&mut *lock(&self.committed));
         if positions.is_empty() {
-            return false;
+            return;
         }
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (partition, position) in positions {
             let offset = Offset::Offset(i64::try_from(position).unwrap_or(i64::MAX));
             let _ = list.add_partition_offset(&partition.topic, partition.number, offset);
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
             tracing::warn!(%error, "positions are not written back to the group");
         }
-        true
     }
 }
 
@@ -172,17 +163,55 @@ impl Shared {
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    writer: Option<Writer>,
+}
+
+/// A thread that writes positions back to the group. IMPORTANT: it waits for the cluster, and
+/// nobody waits for it for long. A client is not closed before its commits are answered, which may
+/// take more than a minute: the thread holds the client meanwhile, and closes it.
+struct Writer {
+    stop: Sender<()>,
+    done: Receiver<()>,
+}
+
+impl Writer {
+    fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let ((stop, stopped), (end, done)) = (channel(), channel());
+        let write = move || {
+            loop {
+                let waited = stopped.recv_timeout(WRITE_BACK_EVERY);
+                shared.write_back();
+                if waited != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            drop(shared);
+            let _ = end.send(());
+        };
+        std::thread::Builder::new().name("highwater-kafka-group".to_owned()).spawn(write)?;
+        Ok(Writer { stop, done })
+    }
+
+    fn stop(self) {
+        drop(self.stop);
+        if self.done.recv_timeout(LAST_WRITE_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the last positions may not be written back to the group: no answer");
+        }
+    }
 }
 
 impl Running {
     pub(super) fn start(shared: Shared, duties: Duties) -> Result<Self, Error> {
         let shared = Arc::new(shared);
+        let cannot = |e| Error::new(ErrorKind::Io, "cannot start a thread").because(e);
         let served = shared.clone();
+        let writer = duties.write_back.then(|| Writer::start(shared.clone()));
+        let writer = writer.transpose().map_err(cannot)?;
         let thread = std::thread::Builder::new()
             .name("highwater-kafka".to_owned())
             .spawn(move || serve(&served, &duties))
-            .map_err(|e| Error::new(ErrorKind::Io, "cannot start a thread").because(e))?;
-        Ok(Running { shared, thread: Some(thread) })
+            .map_err(cannot)?;
+        Ok(Running { shared, thread: Some(thread), writer })
     }
 }
 
@@ -193,64 +222,29 @@ impl Drop for Running {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-    }
-}
-
-/// When to ask the cluster: to find partitions, and soon after an error, whether it is there.
-struct Lookout {
-    every: Option<Duration>,
-    due: Option<Instant>,
-    /// How many errors the client had so far, and how long to wait after one.
-    errors: u64,
-    pause: Duration,
-}
-
-impl Lookout {
-    fn new(every: Option<Duration>) -> Self {
-        let due = every.map(|every| monotonic() + every);
-        Lookout { every, due, errors: 0, pause: LOOK_AFTER }
-    }
-
-    fn is_due(&mut self, errors: u64) -> bool {
-        let now = monotonic();
-        if errors != self.errors && self.pause == LOOK_AFTER {
-            self.due = self.due.into_iter().chain([now + self.pause]).min();
-        }
-        self.errors = errors;
-        self.due.is_some_and(|due| now >= due)
-    }
-
-    fn looked(&mut self, answered: bool) {
-        let now = monotonic();
-        if answered {
-            self.pause = LOOK_AFTER;
-            self.due = self.every.map(|every| now + every);
-        } else {
-            self.due = Some(now + self.pause);
-            self.pause = (self.pause * 2).min(LOOK_AFTER_AT_MOST);
+        if let Some(writer) = self.writer.take() {
+            writer.stop();
         }
     }
 }
 
 fn serve(shared: &Shared, duties: &Duties) {
-    let mut lookout = Lookout::new(duties.discover_every);
-    let mut wrote = monotonic();
+    let mut discovered = monotonic();
     while !shared.is_stopping() {
         shared.poll();
-        if lookout.is_due(shared.consumer.context().errors()) {
-            lookout.looked(shared.look(&duties.topics, duties.discover_every.is_some()));
+        let context = shared.consumer.context();
+        if let Some(statistics) = context.take_statistics() {
+            shared.health.update(&statistics, &shared.waker);
+            if !knows_brokers(&statistics) {
+                context.reach_again(shared.consumer.client());
+            }
         }
         let now = monotonic();
-        if duties.write_back && now - wrote >= WRITE_BACK_EVERY {
-            shared.write_back();
-            wrote = now;
-        }
-    }
-    if duties.write_back && shared.write_back() {
-        let context = shared.consumer.context();
-        let (until, before) = (monotonic() + LAST_WRITE_WITHIN, context.answered_commits());
-        while monotonic() < until && context.answered_commits() == before {
-            let _ = shared.consumer.poll(POLL);
+        if let Some((topics, every)) = &duties.discover
+            && now - discovered >= *every
+        {
+            shared.discover(topics);
+            discovered = now;
         }
     }
 }

@@ -63,7 +63,7 @@ impl Started {
                 lines.append(&mut fetched.rows);
                 match state {
                     ReadState::More => {}
-                    ReadState::Pending => return None,
+                    ReadState::Pending | ReadState::Unknown => return None,
                     ReadState::End => return Some(Ok(std::mem::take(&mut lines))),
                 }
             }
@@ -216,7 +216,7 @@ fn invalid_utf8_is_treated_by_the_policy() {
         let ended = started.until(|| {
             loop {
                 match reader.read(10, &mut fetched) {
-                    Ok(ReadState::Pending) => return None,
+                    Ok(ReadState::Pending | ReadState::Unknown) => return None,
                     Ok(ReadState::More) => {}
                     Ok(ReadState::End) => return Some(Ok(())),
                     Err(error) => return Some(Err(error)),
