@@ -50,21 +50,24 @@ impl Times {
 struct ThreadClock {
     started: Instant,
     schedstat: File,
+    /// In line before.
+    before: Duration,
 }
 
 impl ThreadClock {
     fn start() -> Result<Self> {
         let schedstat = File::open("/proc/thread-self/schedstat")?;
-        Ok(ThreadClock { started: Instant::now(), schedstat })
+        let clock = ThreadClock { started: Instant::now(), schedstat, before: Duration::ZERO };
+        Ok(ThreadClock { before: clock.in_line()?, ..clock })
     }
 
-    /// How long the thread has stood in line for a processor since it began.
+    /// How long the thread has stood in line for a processor since the clock was started.
     fn in_line(&self) -> Result<Duration> {
         let mut bytes = [0; 64];
         let length = self.schedstat.read_at(&mut bytes, 0)?;
         let text = std::str::from_utf8(&bytes[..length])?;
         let nanos = text.split(' ').nth(1).ok_or("no time in line in schedstat")?;
-        Ok(Duration::from_nanos(nanos.parse()?))
+        Ok(Duration::from_nanos(nanos.parse()?).saturating_sub(self.before))
     }
 
     fn now(&self) -> Result<Duration> {
@@ -89,7 +92,7 @@ fn run_for(
 ) -> Result<Run> {
     let (mut batches, mut ticks) = (Times::new()?, Times::new()?);
     let (started, clock) = (Instant::now(), ThreadClock::start()?);
-    let (before, now) = (clock.in_line()?, clock.now()?);
+    let now = clock.now()?;
     let (mut batch_started, mut tick_started) = (now, now);
     let (mut count, mut tick_base) = (0, false);
     let mut pace = Pace::new(rate);
@@ -116,7 +119,7 @@ fn run_for(
     }
     let took = started.elapsed().as_secs_f64();
     let rate = (count * BATCH as u64) as f64 / took;
-    let in_line = (clock.in_line()? - before).as_secs_f64() / took;
+    let in_line = clock.in_line()?.as_secs_f64() / took;
     let committed = committer.map(|committer| committer.finish(table)).transpose()?;
     Ok(Run { rate, in_line, batches, ticks, committed })
 }

@@ -11,7 +11,7 @@ use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::{CapabilityTrait, InputCapability};
+use timely::dataflow::operators::{Capability, CapabilityTrait, InputCapability};
 use timely::dataflow::{Scope, Stream};
 use timely::progress::operate::FrontierInterest;
 
@@ -55,6 +55,8 @@ pub(super) struct Runner {
     /// Its watermark is its own: committed, and never behind what it said before.
     stateful: bool,
     ticks: BTreeMap<u64, Pending>,
+    /// The lowest tick, whose end takes the operator more than one turn.
+    ending: Option<Pending>,
     exchanges: Vec<bool>,
     /// The last tick that was captured, until its commit is known to be durable.
     uncommitted: Option<u64>,
@@ -93,6 +95,7 @@ impl Runner {
             watermark: restored.watermark,
             stateful: restored.stateful,
             ticks: BTreeMap::new(),
+            ending: None,
             exchanges: Vec::new(),
             uncommitted: None,
             capturing: None,
@@ -148,7 +151,8 @@ impl Runner {
                     input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
                 }
                 self.resume(&mut outputs);
-                if self.capturing.is_some() && !self.failed {
+                let busy = self.capturing.is_some() || self.ending.is_some();
+                if busy && !self.failed {
                     activator.activate();
                 }
             }
@@ -204,7 +208,11 @@ impl Runner {
                     return Ok(());
                 }
                 if tick == self.open && self.is_ready()? {
-                    return self.end_tick(&Right::Input(cap), outputs);
+                    self.end_tick(&Right::Input(cap), outputs)?;
+                    if let Some(ending) = &mut self.ending {
+                        ending.keep(cap, outputs.len());
+                    }
+                    return Ok(());
                 }
                 // It waits for the operator itself, or for a tick that does.
                 self.ticks.entry(tick).or_default().keep(cap, outputs.len());
@@ -225,6 +233,11 @@ impl Runner {
     }
 
     fn end_ready(&mut self, outputs: &mut [Output]) -> Result<(), Error> {
+        if let Some(ending) = &mut self.ending {
+            let kept = std::mem::take(&mut ending.capabilities);
+            self.go_on_ending(&Right::Kept(&kept), outputs)?;
+            self.keep_ending(kept);
+        }
         let senders = self.senders;
         while self.ticks.get(&self.open).is_some_and(|pending| pending.ends == senders)
             && self.is_ready()?
@@ -232,8 +245,16 @@ impl Runner {
             let pending = self.ticks.get_mut(&self.open);
             let kept = pending.map(|p| std::mem::take(&mut p.capabilities)).unwrap_or_default();
             self.end_tick(&Right::Kept(&kept), outputs)?;
+            self.keep_ending(kept);
         }
         Ok(())
+    }
+
+    /// A tick that has not ended needs the right to send in it.
+    fn keep_ending(&mut self, kept: Vec<Capability<u64>>) {
+        if let Some(ending) = &mut self.ending {
+            ending.capabilities = kept;
+        }
     }
 
     /// Whether the operator can end its lowest tick, of which all input is in.
@@ -273,9 +294,21 @@ impl Runner {
         self.cx.largest = pending.largest;
         self.cx.wake_at_micros = None;
         self.note_commit();
+        self.ending = Some(pending);
+        self.go_on_ending(right, outputs)
+    }
+
+    /// Ends the tick, or a part of it: what is behind the operator is to have its turn then.
+    fn go_on_ending(&mut self, right: &Right<'_>, outputs: &mut [Output]) -> Result<(), Error> {
         let (logic, cx) = (&mut self.logic, &mut self.cx);
         catch_unwind(AssertUnwindSafe(|| logic.tick_end(cx)))
             .unwrap_or_else(|panic| Err(user_panic(&*panic, &self.id)))?;
+        if std::mem::take(&mut self.cx.again) {
+            self.send(right, outputs);
+            return Ok(());
+        }
+        let Some(pending) = self.ending.take() else { return Ok(()) };
+        let (tick, commit) = (self.open, self.shared.info(self.open).commit);
         // What was heard of the source itself counts beside what its partitions promise.
         self.cx.summary = self.cx.summary.map(|summary| summary.merge(pending.summary));
         self.send(right, outputs);
@@ -293,10 +326,10 @@ impl Runner {
             readings: pending.readings.filter(|_| self.cx.summary.is_none()),
         };
         self.send_end(right, outputs, &end);
-        if info.commit {
+        if commit {
             self.begin_capture(tick)?;
         }
-        self.seal(tick, info.commit);
+        self.seal(tick, commit);
         self.mind_memory();
         self.open = tick + 1;
         self.take_early(outputs)

@@ -25,6 +25,7 @@ pub(crate) mod sink;
 pub(crate) mod union;
 mod waiting;
 pub(crate) mod window;
+mod window_firing;
 pub(crate) mod window_latest;
 pub(crate) mod window_panes;
 mod window_results;
@@ -142,6 +143,8 @@ pub(crate) struct Cx {
     pub(crate) wake_at_micros: Option<i64>,
     pub(crate) counters: Counters,
     pub(crate) outbox: Vec<Parcel>,
+    /// The operator has not ended the tick: see [`Logic::tick_end`].
+    pub(crate) again: bool,
     pub(crate) chunks: Vec<Chunk>,
     /// Which output ports anybody listens to.
     pub(crate) listened: Vec<bool>,
@@ -168,6 +171,7 @@ impl Cx {
             wake_at_micros: None,
             counters: Counters::default(),
             outbox: Vec::new(),
+            again: false,
             chunks: Vec::new(),
             listened,
         }
@@ -210,7 +214,8 @@ pub(crate) trait Logic {
         Ok(true)
     }
 
-    /// All input of the tick is in, and `cx.now` is set.
+    /// All input of the tick is in, and `cx.now` is set. An operator with much to send sets
+    /// `cx.again`: it is called again once those behind it have had a turn.
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
         let _ = cx;
         Ok(())

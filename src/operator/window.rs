@@ -8,6 +8,7 @@ use std::sync::Arc;
 use highwater_state::planted::planted;
 use highwater_state::{Changes, Hint, Table, hash_key};
 
+use super::window_firing::{Closing, Firing, RESULTS, Rest};
 use super::window_results::Results;
 use super::window_sliding::{Merged, Sliding};
 use super::window_tables::{
@@ -36,6 +37,10 @@ pub(crate) struct WindowAggregate<T, K: KeyOf<T>, W, A: Aggregate<T>> {
     /// some that have: those that the watermark had closed before.
     pending: BTreeSet<(EventTime, EventTime)>,
     sliding: Sliding<K::Key, A::State>,
+    /// The window that is closing.
+    firing: Option<Firing<K::Key, A::State>>,
+    /// Windows closed in this tick.
+    fired: bool,
     /// Tables of closed windows, until a commit has deleted what the store holds of them.
     closed: Vec<Table<K::Key, Fragment<A::State>>>,
     /// Windows that were opened or closed since the last capture.
@@ -77,6 +82,8 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
             shared,
             pending,
             sliding: Sliding::new(),
+            firing: None,
+            fired: false,
             closed: Vec::new(),
             opened: BTreeMap::new(),
             captured: BTreeMap::new(),
@@ -226,37 +233,61 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         next.filter(|window| self.is_over(*window, cx.now))
     }
 
-    fn fire(&mut self, window: Window, cx: &mut Cx) -> Result<(), Error> {
-        let mut own = self.own.take(window);
-        if let Some(slice) = &mut own {
-            slice.gather(&self.backing, &*self.aggregate)?;
-        }
-        let mut results = Results::new(window, self.ordered_by);
-        if self.pending.remove(&(window.end, window.start)) {
+    /// Begins to close a window: `None` where nothing is in it.
+    fn begin_firing(&mut self, window: Window) -> Result<Option<Firing<K::Key, A::State>>, Error> {
+        let own = self.own.take(window);
+        let closing = own.map(|slice| Closing::new(slice, self.backing.groups.clone()));
+        let rest = if self.pending.remove(&(window.end, window.start)) {
             let mut whole = self.shared_part(window)?;
-            if let Some(slice) = own {
+            if let Some(closing) = closing {
                 let aggregate = self.aggregate.clone();
-                self.close(slice, |key, state| {
+                self.empty(closing, |key, state| {
                     whole.add(hash_key(&key), key, state, |a, b| aggregate.merge(a, b));
-                });
+                })?;
             }
-            results.rows.reserve(whole.len());
-            for (key, state) in whole.into_entries() {
-                results.push(key, self.aggregate.finish(state))?;
-            }
-        } else if let Some(slice) = own {
-            results.rows.reserve(slice.table.len());
-            let (aggregate, mut failed) = (self.aggregate.clone(), Ok(()));
-            self.close(slice, |key, state| {
-                if let Err(error) = results.push(key, aggregate.finish(state)) {
-                    failed = Err(error);
+            Rest::Merged(Box::new(whole.into_entries()))
+        } else if let Some(closing) = closing {
+            Rest::Table(Box::new(closing))
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Firing { window, rest }))
+    }
+
+    /// Sends the next results of a window, and says how many; the window stays if there are more.
+    fn fire(&mut self, firing: Firing<K::Key, A::State>, cx: &mut Cx) -> Result<usize, Error> {
+        let Firing { window, rest } = firing;
+        let mut results = Results::new(window, self.ordered_by);
+        let rest = match rest {
+            Rest::Table(mut closing) => {
+                let (aggregate, mut failed) = (self.aggregate.clone(), Ok(()));
+                closing.part(&self.backing, &*aggregate, |key, state| {
+                    if let Err(error) = results.push(key, aggregate.finish(state)) {
+                        failed = Err(error);
+                    }
+                })?;
+                failed?;
+                if closing.is_done() {
+                    self.close(closing.slice);
+                    None
+                } else {
+                    Some(Rest::Table(closing))
                 }
-            });
-            failed?;
-        }
+            }
+            Rest::Merged(mut entries) => {
+                for (key, state) in entries.by_ref().take(RESULTS) {
+                    results.push(key, self.aggregate.finish(state))?;
+                }
+                (results.rows.len() == RESULTS).then_some(Rest::Merged(entries))
+            }
+        };
+        self.firing = rest.map(|rest| Firing { window, rest });
         cx.largest = cx.largest.max(Some(window.last_time()));
-        results.send(self.lateness, cx);
-        Ok(())
+        let count = results.rows.len();
+        if count > 0 {
+            results.send(self.lateness, cx);
+        }
+        Ok(count)
     }
 
     /// What the slices of a window hold together.
@@ -265,16 +296,28 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         sliding.window(
             window,
             shared,
-            |slice| slice.gather(backing, &**aggregate),
+            |slice| slice.gather_all(backing, &**aggregate),
             |into, from| aggregate.merge(into, from),
         )
     }
 
-    /// Empties a table that is no longer needed.
-    fn close(&mut self, slice: Slice<K::Key, A::State>, mut visit: impl FnMut(K::Key, A::State)) {
+    /// Empties a table that is no longer needed, part after part.
+    fn empty(
+        &mut self,
+        mut closing: Closing<K::Key, A::State>,
+        mut visit: impl FnMut(K::Key, A::State),
+    ) -> Result<(), Error> {
+        while !closing.is_done() {
+            closing.part(&self.backing, &*self.aggregate, &mut visit)?;
+        }
+        self.close(closing.slice);
+        Ok(())
+    }
+
+    /// Lets a table go that has been emptied.
+    fn close(&mut self, slice: Slice<K::Key, A::State>) {
         self.opened.insert(slice.name(), false);
-        let mut table = slice.table;
-        table.drain(|key, fragment| visit(key, fragment.state));
+        let table = slice.table;
         self.net += table.net();
         if !table.is_spent() {
             self.closed.push(table);
@@ -292,16 +335,19 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         };
         let count = self.shared.list.iter().take_while(over).count();
         self.shared.recent = 0;
-        for mut slice in self.shared.list.drain(..count).collect::<Vec<_>>() {
+        for slice in self.shared.list.drain(..count).collect::<Vec<_>>() {
             // What is to be deleted must be known.
-            slice.gather(&self.backing, &*self.aggregate)?;
-            self.close(slice, |_, _| ());
+            self.empty(Closing::new(slice, self.backing.groups.clone()), |_, _| ())?;
         }
         Ok(())
     }
 
     fn tables(&mut self) -> impl Iterator<Item = &mut Table<K::Key, Fragment<A::State>>> {
-        let slices = self.own.list.iter_mut().chain(&mut self.shared.list);
+        let firing = self.firing.iter_mut().filter_map(|firing| match &mut firing.rest {
+            Rest::Table(closing) => Some(&mut closing.slice),
+            Rest::Merged(_) => None,
+        });
+        let slices = self.own.list.iter_mut().chain(&mut self.shared.list).chain(firing);
         slices.map(|slice| &mut slice.table).chain(&mut self.closed)
     }
 
@@ -373,14 +419,26 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> Logic for WindowAgg
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
         cx.behind = self.lateness;
-        let mut any = false;
-        while let Some(window) = self.next_over(cx) {
-            self.fire(window, cx)?;
-            any = true;
+        let mut sent = 0;
+        while sent < RESULTS {
+            let firing = match self.firing.take() {
+                Some(firing) => Some(firing),
+                None => match self.next_over(cx) {
+                    Some(window) => self.begin_firing(window)?,
+                    None => {
+                        if std::mem::take(&mut self.fired) && !self.shared.list.is_empty() {
+                            self.drop_slices(cx.now)?;
+                        }
+                        return Ok(());
+                    }
+                },
+            };
+            self.fired = true;
+            if let Some(firing) = firing {
+                sent += self.fire(firing, cx)?;
+            }
         }
-        if any && !self.shared.list.is_empty() {
-            self.drop_slices(cx.now)?;
-        }
+        cx.again = true;
         Ok(())
     }
 

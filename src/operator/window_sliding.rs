@@ -46,10 +46,6 @@ impl<K: Key, S> Merged<K, S> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(super) fn into_entries(self) -> impl Iterator<Item = (K, S)> {
         self.entries.into_iter().map(|(_, key, state)| (key, state))
     }

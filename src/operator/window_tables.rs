@@ -1,6 +1,7 @@
 //! The tables of fixed windows: one for each window, or one for each slice that windows share.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use highwater_state::planted::planted;
 use highwater_state::{KEY_GROUPS, KeyGroup, Table, Value, hash_key};
@@ -103,11 +104,12 @@ impl<K: Key, S: Serialize> Slice<K, S> {
         }
     }
 
-    /// Brings what the store holds of it into memory, merged with what is there.
+    /// Brings what the store holds of these key groups into memory, merged with what is there.
     pub(super) fn gather<T, A: Aggregate<T, State = S>>(
         &mut self,
         backing: &Backing,
         aggregate: &A,
+        groups: Range<KeyGroup>,
     ) -> Result<(), Error>
     where
         S: DeserializeOwned,
@@ -117,8 +119,8 @@ impl<K: Key, S: Serialize> Slice<K, S> {
         }
         let prefix = window_prefix(self.name);
         let mut stored: Vec<(KeyGroup, Vec<u8>, S)> = Vec::new();
-        let Backing { store, id, groups, .. } = backing;
-        for groups in self.table.incomplete_groups(groups.clone()) {
+        let Backing { store, id, .. } = backing;
+        for groups in self.table.incomplete_groups(groups) {
             store.scan(id, groups, &prefix, &mut |group, key, value| {
                 stored.push((group, key.to_vec(), highwater_state::decode(value)?));
                 Ok(())
@@ -146,6 +148,19 @@ impl<K: Key, S: Serialize> Slice<K, S> {
                 None => self.table.load(key, Fragment { serial, state }),
             }
         }
+        Ok(())
+    }
+
+    /// As [`gather`](Self::gather), of all that is this worker's.
+    pub(super) fn gather_all<T, A: Aggregate<T, State = S>>(
+        &mut self,
+        backing: &Backing,
+        aggregate: &A,
+    ) -> Result<(), Error>
+    where
+        S: DeserializeOwned,
+    {
+        self.gather(backing, aggregate, backing.groups.clone())?;
         self.table.completed();
         Ok(())
     }

@@ -352,7 +352,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         match &self.forgotten {
             _ if self.complete => Vec::new(),
             None => vec![all],
-            Some(groups) => few_ranges(groups),
+            Some(groups) => few_ranges(&groups.range(all).copied().collect()),
         }
     }
 
@@ -406,12 +406,26 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     /// Empties the table into `visit`, and by the next commit the store of what was in memory.
-    pub fn drain(&mut self, mut visit: impl FnMut(K, V)) {
-        for index in 0..self.shards.len() {
+    pub fn drain(&mut self, visit: impl FnMut(K, V)) {
+        self.drain_groups(0..KEY_GROUPS, visit);
+    }
+
+    /// As [`drain`](Self::drain), of some key groups.
+    pub fn drain_groups(&mut self, groups: Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
+        if self.shards.len() == 1 && groups != (0..KEY_GROUPS) {
+            return self.drain_buckets(&groups, visit);
+        }
+        let shards = if self.shards.len() == 1 {
+            0..1
+        } else {
+            usize::from(groups.start)..usize::from(groups.end)
+        };
+        for index in shards {
             for bucket in self.shards[index].pending(self.epoch) {
                 self.save(index, bucket);
             }
             let mut shard = std::mem::replace(&mut self.shards[index], Shard::new(true));
+            self.len -= shard.len();
             shard.drain(|slot, flags| {
                 if flags & STORED != 0 {
                     self.bury(hash_key(&slot.key), &slot, flags);
@@ -420,7 +434,25 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
                 visit(slot.key, slot.value);
             });
         }
-        self.len = 0;
+    }
+
+    /// Removes what is of some key groups from the one shard that there is.
+    fn drain_buckets(&mut self, groups: &Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
+        for bucket in 0..self.shards[0].flags.len() {
+            let shard = &self.shards[0];
+            let Some(hash) = shard.get(bucket).map(|slot| hash_key(&slot.key)) else { continue };
+            if !groups.contains(&group_of(hash)) {
+                continue;
+            }
+            if shard.is_pending(bucket, self.epoch) {
+                self.save(0, bucket);
+            }
+            if let Some((slot, flags)) = self.shards[0].remove(bucket) {
+                self.bury(hash, &slot, flags);
+                (self.len, self.net) = (self.len - 1, self.net - 1);
+                visit(slot.key, slot.value);
+            }
+        }
     }
 
     fn bury(&mut self, hash: u64, slot: &Slot<K, V>, flags: u8) {

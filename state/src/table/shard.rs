@@ -67,6 +67,10 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.slots.get_bucket(bucket).is_some_and(|slot| slot.key == *key)
     }
 
+    pub(super) fn get(&self, bucket: usize) -> Option<&Slot<K, V>> {
+        self.slots.get_bucket(bucket)
+    }
+
     #[inline]
     pub(super) fn slot(&self, bucket: usize) -> &Slot<K, V> {
         match self.slots.get_bucket(bucket) {
