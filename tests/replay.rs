@@ -25,8 +25,8 @@ const BUDGET: u64 = 64 * MIB;
 /// answer of the broker for each partition that may come on top.
 const FETCHED_AHEAD: u64 = 16 * MIB + PARTITIONS * MIB;
 /// The commit that closes a window deletes each of its keys, nearly half a million: in the table,
-/// in the log and on the way into RocksDB some 250 bytes each.
-const CLOSING: u64 = 110 * MIB;
+/// and on the way through log and RocksDB some 150 bytes each.
+const CLOSING: u64 = 64 * MIB;
 /// What the allocator keeps of what it was given back, and what is on its way in open ticks.
 const IN_PASSING: u64 = 32 * MIB;
 
@@ -188,7 +188,8 @@ fn memory_does_not_grow_with_what_is_replayed() {
     let limit = BUDGET + baseline + FETCHED_AHEAD + CLOSING + IN_PASSING;
     println!(
         "replay: {:.1} GB in {:.0} s, at most {} MiB resident; allowed are {} MiB: {} of budget, \
-         {} of the process at rest, {} fetched ahead, {} of the commit that closes a window, {} in passing",
+         {} of the process at rest, {} fetched ahead, {} of the commit that closes a window, \
+         {} in passing",
         (records * RECORD as u64) as f64 / 1e9,
         took.as_secs_f64(),
         most / MIB,

@@ -6,11 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use highwater_state::planted::planted;
-use highwater_state::{Changes, Hint, Table, hash_key};
+use highwater_state::{Changes, Hint, Table};
 
-use super::window_firing::{Closing, Firing, RESULTS, Rest};
-use super::window_results::Results;
-use super::window_sliding::{Merged, Sliding};
+use super::window_firing::{Firing, RESULTS, Rest};
+use super::window_sliding::Sliding;
 use super::window_tables::{
     Fragment, OPEN_WINDOWS, Opened, Slice, Slices, stored_windows, window_prefix,
 };
@@ -23,35 +22,35 @@ use crate::time::{EventTime, Span, Tick, Watermark};
 use crate::window::{BadWindow, FixedWindows, Window};
 
 pub(crate) struct WindowAggregate<T, K: KeyOf<T>, W, A: Aggregate<T>> {
-    key_of: Arc<K>,
-    windows: W,
-    aggregate: Arc<A>,
-    backing: Backing,
-    lateness: Span,
+    pub(super) key_of: Arc<K>,
+    pub(super) windows: W,
+    pub(super) aggregate: Arc<A>,
+    pub(super) backing: Backing,
+    pub(super) lateness: Span,
     /// What belongs to one window only: everything, unless windows share slices; then stragglers
     /// that count in some of their windows and not in others.
-    own: Slices<K::Key, A::State>,
+    pub(super) own: Slices<K::Key, A::State>,
     /// What belongs to all windows that contain the slice.
-    shared: Slices<K::Key, A::State>,
+    pub(super) shared: Slices<K::Key, A::State>,
     /// Windows, by end, that contain a shared slice and have not fired. After a restart also
     /// some that have: those that the watermark had closed before.
-    pending: BTreeSet<(EventTime, EventTime)>,
-    sliding: Sliding<K::Key, A::State>,
+    pub(super) pending: BTreeSet<(EventTime, EventTime)>,
+    pub(super) sliding: Sliding<K::Key, A::State>,
     /// The window that is closing.
-    firing: Option<Firing<K::Key, A::State>>,
+    pub(super) firing: Option<Firing<K::Key, A::State>>,
     /// Windows closed in this tick.
-    fired: bool,
+    pub(super) fired: bool,
     /// Tables of closed windows, until a commit has deleted what the store holds of them.
-    closed: Vec<Table<K::Key, Fragment<A::State>>>,
+    pub(super) closed: Vec<Table<K::Key, Fragment<A::State>>>,
     /// Windows that were opened or closed since the last capture.
-    opened: Opened,
+    pub(super) opened: Opened,
     /// The same, on their way into a commit.
-    captured: Opened,
+    pub(super) captured: Opened,
     /// Entries of closed windows, for the count.
-    net: i64,
+    pub(super) net: i64,
     /// Results must carry their order among results of equal time.
-    ordered_by: Option<u32>,
-    types: PhantomData<fn(T)>,
+    pub(super) ordered_by: Option<u32>,
+    pub(super) types: PhantomData<fn(T)>,
 }
 
 impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, K, W, A> {
@@ -209,136 +208,6 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
             }
         }
         late.send(1, cx);
-        Ok(())
-    }
-
-    /// Whether a window has had its result.
-    fn is_over(&self, window: Window, watermark: Watermark) -> bool {
-        let early = planted("window-cleanup-early");
-        window.is_over_by(watermark, if early { Span::ZERO } else { self.lateness })
-    }
-
-    /// The next window to fire, in order of end.
-    fn next_over(&mut self, cx: &Cx) -> Option<Window> {
-        while let Some((end, start)) = self.pending.first().copied() {
-            // It fired before the restart.
-            if !self.is_over(Window { start, end }, cx.before) {
-                break;
-            }
-            self.pending.pop_first();
-        }
-        let own = self.own.list.first().map(|slice| (slice.window.end, slice.window.start));
-        let next = self.pending.first().copied().into_iter().chain(own).min();
-        let next = next.map(|(end, start)| Window { start, end });
-        next.filter(|window| self.is_over(*window, cx.now))
-    }
-
-    /// Begins to close a window: `None` where nothing is in it.
-    fn begin_firing(&mut self, window: Window) -> Result<Option<Firing<K::Key, A::State>>, Error> {
-        let own = self.own.take(window);
-        let closing = own.map(|slice| Closing::new(slice, self.backing.groups.clone()));
-        let rest = if self.pending.remove(&(window.end, window.start)) {
-            let mut whole = self.shared_part(window)?;
-            if let Some(closing) = closing {
-                let aggregate = self.aggregate.clone();
-                self.empty(closing, |key, state| {
-                    whole.add(hash_key(&key), key, state, |a, b| aggregate.merge(a, b));
-                })?;
-            }
-            Rest::Merged(Box::new(whole.into_entries()))
-        } else if let Some(closing) = closing {
-            Rest::Table(Box::new(closing))
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(Firing { window, rest }))
-    }
-
-    /// Sends the next results of a window, and says how many; the window stays if there are more.
-    fn fire(&mut self, firing: Firing<K::Key, A::State>, cx: &mut Cx) -> Result<usize, Error> {
-        let Firing { window, rest } = firing;
-        let mut results = Results::new(window, self.ordered_by);
-        let rest = match rest {
-            Rest::Table(mut closing) => {
-                let (aggregate, mut failed) = (self.aggregate.clone(), Ok(()));
-                closing.part(&self.backing, &*aggregate, |key, state| {
-                    if let Err(error) = results.push(key, aggregate.finish(state)) {
-                        failed = Err(error);
-                    }
-                })?;
-                failed?;
-                if closing.is_done() {
-                    self.close(closing.slice);
-                    None
-                } else {
-                    Some(Rest::Table(closing))
-                }
-            }
-            Rest::Merged(mut entries) => {
-                for (key, state) in entries.by_ref().take(RESULTS) {
-                    results.push(key, self.aggregate.finish(state))?;
-                }
-                (results.rows.len() == RESULTS).then_some(Rest::Merged(entries))
-            }
-        };
-        self.firing = rest.map(|rest| Firing { window, rest });
-        cx.largest = cx.largest.max(Some(window.last_time()));
-        let count = results.rows.len();
-        if count > 0 {
-            results.send(self.lateness, cx);
-        }
-        Ok(count)
-    }
-
-    /// What the slices of a window hold together.
-    fn shared_part(&mut self, window: Window) -> Result<Merged<K::Key, A::State>, Error> {
-        let Self { sliding, shared, aggregate, backing, .. } = self;
-        sliding.window(
-            window,
-            shared,
-            |slice| slice.gather_all(backing, &**aggregate),
-            |into, from| aggregate.merge(into, from),
-        )
-    }
-
-    /// Empties a table that is no longer needed, part after part.
-    fn empty(
-        &mut self,
-        mut closing: Closing<K::Key, A::State>,
-        mut visit: impl FnMut(K::Key, A::State),
-    ) -> Result<(), Error> {
-        while !closing.is_done() {
-            closing.part(&self.backing, &*self.aggregate, &mut visit)?;
-        }
-        self.close(closing.slice);
-        Ok(())
-    }
-
-    /// Lets a table go that has been emptied.
-    fn close(&mut self, slice: Slice<K::Key, A::State>) {
-        self.opened.insert(slice.name(), false);
-        let table = slice.table;
-        self.net += table.net();
-        if !table.is_spent() {
-            self.closed.push(table);
-        }
-    }
-
-    /// Lets slices go whose last window has fired.
-    fn drop_slices(&mut self, now: Watermark) -> Result<(), Error> {
-        let over = |slice: &&Slice<K::Key, A::State>| {
-            let mut last = None;
-            self.windows.for_each(slice.window.start, |window| {
-                last.get_or_insert(window);
-            });
-            last.is_none_or(|window| self.is_over(window, now))
-        };
-        let count = self.shared.list.iter().take_while(over).count();
-        self.shared.recent = 0;
-        for slice in self.shared.list.drain(..count).collect::<Vec<_>>() {
-            // What is to be deleted must be known.
-            self.empty(Closing::new(slice, self.backing.groups.clone()), |_, _| ())?;
-        }
         Ok(())
     }
 

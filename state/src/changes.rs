@@ -88,6 +88,13 @@ impl Changes {
         Changes { operator, ..self }
     }
 
+    /// Gives back what it has room for and does not hold: it will not grow any more.
+    pub(crate) fn shrink(mut self) -> Self {
+        self.bytes.shrink_to_fit();
+        self.entries.shrink_to_fit();
+        self
+    }
+
     /// How many changes there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -153,11 +153,13 @@ impl Base for RocksBase {
         &self,
         position: Position,
         record: &[u8],
+        bytes: usize,
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        let (mut batch, mut sealed) = (WriteBatch::default(), Vec::new());
+        // With room for all of it, or growing would take half as much again.
+        let (mut batch, mut sealed) = (WriteBatch::with_capacity_bytes(bytes), Vec::new());
         changes(&mut |key, value| match value {
             Some(value) => {
                 seal(value, &mut sealed);

@@ -1,5 +1,6 @@
 //! One commit as bytes: a head with two checksums, the record, the changes.
 
+use std::io;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
@@ -61,54 +62,101 @@ impl Head {
     }
 }
 
-fn chain(before: u64, seq: u64, incarnation: u64, payload: &[u8]) -> u64 {
+fn chain(before: Position, incarnation: u64) -> Xxh3 {
     let mut hasher = Xxh3::new();
-    hasher.update(&before.to_le_bytes());
-    hasher.update(&seq.to_le_bytes());
+    hasher.update(&before.chain.to_le_bytes());
+    hasher.update(&before.seq.wrapping_add(1).to_le_bytes());
     hasher.update(&incarnation.to_le_bytes());
-    hasher.update(payload);
-    hasher.digest()
+    hasher
 }
 
-/// Writes the commit after `before` into `bytes`, and returns its own position.
+/// Writes the commit after `before`, and returns its own position. At most about `piece` bytes of
+/// it are in memory at a time: where there are more, it is encoded twice, since the head in front
+/// holds the checksum of all of it.
+pub(super) fn write(
+    (before, incarnation): (Position, u64),
+    commit: &Commit,
+    (buffer, piece): (&mut Vec<u8>, usize),
+    write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Position> {
+    let (mut sum, mut length, mut skip) = (chain(before, incarnation), 0, HEAD);
+    let mut look = |bytes: &[u8]| {
+        // The first piece begins with room for the head.
+        let bytes = &bytes[std::mem::take(&mut skip)..];
+        sum.update(bytes);
+        length += bytes.len() as u64;
+        Ok(())
+    };
+    buffer.clear();
+    buffer.resize(HEAD, 0);
+    let pieces = payload(commit, buffer, piece, &mut look)?;
+    look(buffer)?;
+    let (seq, chain) = (before.seq + 1, sum.digest());
+    let head = Head { payload_len: length, seq, incarnation, before: before.chain, chain };
+    if pieces == 0 {
+        buffer[..HEAD].copy_from_slice(&head.encode());
+    } else {
+        buffer.clear();
+        buffer.extend_from_slice(&head.encode());
+        payload(commit, buffer, piece, write)?;
+    }
+    write(buffer)?;
+    Ok(Position { seq, chain })
+}
+
+/// Appends the commit after `before` to `bytes`, and returns its own position.
 pub(super) fn encode(
     before: Position,
     incarnation: u64,
     commit: &Commit,
     bytes: &mut Vec<u8>,
-) -> Position {
-    bytes.clear();
-    bytes.resize(HEAD, 0);
-    put_u64(bytes, commit.record.len() as u64);
-    bytes.extend_from_slice(&commit.record);
-    put_u64(bytes, commit.changes.len() as u64);
-    for changes in &commit.changes {
-        put_u64(bytes, changes.operator().len() as u64);
-        bytes.extend_from_slice(changes.operator().as_bytes());
-        put_u64(bytes, changes.entries.len() as u64);
-        for entry in &changes.entries {
-            bytes.extend_from_slice(&entry.group.to_le_bytes());
-            bytes.extend_from_slice(&entry.key_len.to_le_bytes());
-            bytes.extend_from_slice(&entry.value.to_le_bytes());
-        }
-        put_u64(bytes, changes.bytes.len() as u64);
-        bytes.extend_from_slice(&changes.bytes);
-    }
-    let seq = before.seq + 1;
-    let payload = &bytes[HEAD..];
-    let head = Head {
-        payload_len: payload.len() as u64,
-        seq,
-        incarnation,
-        before: before.chain,
-        chain: chain(before.chain, seq, incarnation, payload),
+) -> io::Result<Position> {
+    let mut append = |group: &[u8]| {
+        bytes.extend_from_slice(group);
+        Ok(())
     };
-    bytes[..HEAD].copy_from_slice(&head.encode());
-    Position { seq, chain: head.chain }
+    write((before, incarnation), commit, (&mut Vec::new(), usize::MAX), &mut append)
 }
 
-fn put_u64(bytes: &mut Vec<u8>, value: u64) {
-    bytes.extend_from_slice(&value.to_le_bytes());
+/// Gives what is behind the head whenever there is a piece of it, and says how often; what is left
+/// stays in the buffer.
+fn payload(
+    commit: &Commit,
+    buffer: &mut Vec<u8>,
+    piece: usize,
+    give: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<usize> {
+    let mut pieces = 0;
+    let mut put = |bytes: &[u8]| {
+        for part in bytes.chunks(piece) {
+            buffer.extend_from_slice(part);
+            if buffer.len() >= piece {
+                give(buffer)?;
+                buffer.clear();
+                pieces += 1;
+            }
+        }
+        io::Result::Ok(())
+    };
+    let count = |count: usize| (count as u64).to_le_bytes();
+    put(&count(commit.record.len()))?;
+    put(&commit.record)?;
+    put(&count(commit.changes.len()))?;
+    for changes in &commit.changes {
+        put(&count(changes.operator().len()))?;
+        put(changes.operator().as_bytes())?;
+        put(&count(changes.entries.len()))?;
+        for entry in &changes.entries {
+            let mut bytes = [0; CHANGE];
+            bytes[..2].copy_from_slice(&entry.group.to_le_bytes());
+            bytes[2..6].copy_from_slice(&entry.key_len.to_le_bytes());
+            bytes[6..].copy_from_slice(&entry.value.to_le_bytes());
+            put(&bytes)?;
+        }
+        put(&count(changes.bytes.len()))?;
+        put(&changes.bytes)?;
+    }
+    Ok(pieces)
 }
 
 /// A whole group at the start of some bytes.
@@ -125,8 +173,10 @@ impl<'a> Group<'a> {
         let rest = &bytes[HEAD..];
         let length = usize::try_from(head.payload_len).ok().filter(|len| *len <= rest.len())?;
         let (payload, rest) = rest.split_at(length);
-        let sum = chain(head.before, head.seq, head.incarnation, payload);
-        (sum == head.chain || planted("torn-tail-accepted")).then_some(Group {
+        let before = Position { seq: head.seq.wrapping_sub(1), chain: head.before };
+        let mut sum = chain(before, head.incarnation);
+        sum.update(payload);
+        (sum.digest() == head.chain || planted("torn-tail-accepted")).then_some(Group {
             head,
             payload,
             rest,

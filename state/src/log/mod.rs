@@ -25,6 +25,9 @@ const MAGIC: [u8; 8] = *b"HWLOG001";
 /// Magic, incarnation, position before the first group, and the checksum of all these.
 const HEAD: usize = 40;
 
+/// What is encoded of a large commit at a time.
+const PIECE: usize = 1 << 20;
+
 /// The head of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Head {
@@ -97,11 +100,10 @@ impl Log {
         let failed = |e: std::io::Error| Error::io(dir, &e);
         let head = Head { incarnation, before };
         let mut bytes = head.encode().to_vec();
-        let (mut end, mut positions, mut buffer) = (before, Vec::new(), Vec::new());
+        let (mut end, mut positions) = (before, Vec::new());
         for commit in tail {
-            end = group::encode(end, incarnation, commit, &mut buffer);
+            end = group::encode(end, incarnation, commit, &mut bytes).map_err(failed)?;
             positions.push(end);
-            bytes.extend_from_slice(&buffer);
         }
         let name = head.name();
         if planted("tail-not-rewritten") {
@@ -117,7 +119,8 @@ impl Log {
         let file = files.open(&dir.join(&name), Some(bytes.len() as u64)).map_err(failed)?;
         let segments = BTreeMap::from([(before.seq + 1, name)]);
         let dir = dir.to_owned();
-        let log = Log { files, dir, incarnation, end, file, segments, buffer, failed: false };
+        let (buffer, failed) = (Vec::new(), false);
+        let log = Log { files, dir, incarnation, end, file, segments, buffer, failed };
         Ok((log, positions))
     }
 
@@ -143,14 +146,13 @@ impl Log {
     /// Appends a commit, durably. After an error the log refuses all further work.
     pub(crate) fn append(&mut self, commit: &Commit) -> Result<Position, Error> {
         self.begin()?;
-        let end = group::encode(self.end, self.incarnation, commit, &mut self.buffer);
-        self.file.append(&self.buffer).map_err(|e| Error::io(&self.dir, &e))?;
+        let (from, buffer) = ((self.end, self.incarnation), (&mut self.buffer, PIECE));
+        let end = group::write(from, commit, buffer, &mut |bytes| self.file.append(bytes));
+        let end = end.map_err(|e| Error::io(&self.dir, &e))?;
         if !planted("commit-not-synced") {
             self.file.sync().map_err(|e| Error::io(&self.dir, &e))?;
         }
         self.end = end;
-        // A large commit now and then should not hold its memory for ever.
-        self.buffer.shrink_to(1 << 20);
         self.finish();
         Ok(end)
     }

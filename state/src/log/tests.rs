@@ -28,6 +28,53 @@ fn commit(number: u64) -> Commit {
     Commit { record: number.to_string().into_bytes(), changes: vec![changes] }
 }
 
+/// In whatever pieces a commit is written, what is there at the end is the same.
+#[test]
+fn differential_pieces_against_the_whole() {
+    for number in [1, 49, 1_000_049] {
+        let commit = commit(number);
+        let before = Position { seq: number, chain: 3 };
+        let mut whole = Vec::new();
+        let end = group::encode(before, 7, &commit, &mut whole).unwrap();
+        for piece in [1, 2, 9, 57, 64, 100, whole.len() - 1, whole.len(), whole.len() + 1] {
+            let (mut written, mut most) = (Vec::new(), 0);
+            let mut append = |bytes: &[u8]| {
+                most = most.max(bytes.len());
+                written.extend_from_slice(bytes);
+                Ok(())
+            };
+            let buffer = &mut Vec::new();
+            let found = group::write((before, 7), &commit, (buffer, piece), &mut append);
+            assert_eq!(found.unwrap(), end);
+            assert_eq!(written, whole, "in pieces of {piece}");
+            assert!(most <= (2 * piece).max(group::HEAD + piece), "{most} bytes of {piece}");
+        }
+    }
+}
+
+/// Each piece of a large commit is a step of its own at which the power may fail.
+#[test]
+fn a_large_commit_is_whole_or_not_there() {
+    let large = || {
+        let mut changes = Changes::new("op".into());
+        let value = |bytes: &mut Vec<u8>| {
+            bytes.extend((0..3 * PIECE + 77).map(|n| (n % 251) as u8));
+            Ok(())
+        };
+        changes.put(1, |_| Ok(()), value).unwrap();
+        Commit { record: b"2".to_vec(), changes: vec![changes] }
+    };
+    let whole = SimDisk::new();
+    let mut log = fresh(&whole);
+    log.append(&commit(1)).unwrap();
+    let before = whole.operation_count();
+    log.append(&large()).unwrap();
+    assert_eq!(whole.operation_count() - before, 5, "four pieces and a sync");
+    whole.restart(Survival::Synced);
+    let found = recover(&whole, dir(), Position::default(), true).unwrap();
+    assert_eq!(*found.commits[1].1, large());
+}
+
 fn dir() -> &'static Path {
     Path::new("log")
 }

@@ -87,6 +87,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
                 break;
             }
             capture.deleted.delete(group, |bytes| {
+                bytes.extend_from_slice(&self.out.prefix);
                 bytes.extend_from_slice(key);
                 Ok(())
             })?;
@@ -134,7 +135,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             for changes in [deleted, changes] {
                 if !changes.is_empty() {
                     self.settled = false;
-                    into.push(changes.of(operator.clone()));
+                    into.push(changes.of(operator.clone()).shrink());
                 }
             }
         }

@@ -14,8 +14,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[must_use]
     pub fn memory(&self) -> usize {
         let tables: usize = self.shards.iter().map(super::shard::Shard::allocated).sum();
-        let captured = self.tombstones.len() + self.burying.len();
-        tables + self.len * self.outside() + captured * 64
+        tables + self.len * self.outside() + self.tombstones.memory() + self.burying.memory()
     }
 
     /// Bytes that an entry's key and value point to, as far as their encoding tells.

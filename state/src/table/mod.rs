@@ -459,9 +459,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if flags & STORED == 0 {
             return;
         }
-        let prefix = &self.out.prefix;
         let buried = self.tombstones.push(group_of(hash), |bytes| {
-            bytes.extend_from_slice(prefix);
             encode_into(&slot.key, bytes)?;
             slot.value.key_suffix(bytes);
             Ok(())
@@ -472,10 +470,14 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     /// Deletes a stored key that is not in memory.
+    ///
+    /// # Panics
+    /// Where the key is too short to begin with the table's prefix, as all of its stored keys do.
     pub fn bury_stored(&mut self, group: KeyGroup, stored_key: &[u8]) {
         self.net -= 1;
+        let key = &stored_key[self.out.prefix.len()..];
         let buried = self.tombstones.push(group, |bytes| {
-            bytes.extend_from_slice(stored_key);
+            bytes.extend_from_slice(key);
             Ok(())
         });
         if let Err(error) = buried {
@@ -512,8 +514,9 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.tombstones.make_index();
         self.burying.make_index();
         let (tombstones, burying) = (&self.tombstones, &self.burying);
+        let prefix = self.out.prefix.len();
         store.get(operator, &asked, &mut |index, value| {
-            let (group, key) = asked[index];
+            let (group, key) = (asked[index].0, &asked[index].1[prefix..]);
             if !tombstones.contains(group, key)
                 && (!burying.contains(group, key) || planted("tombstone-dropped-early"))
             {

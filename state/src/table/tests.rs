@@ -13,6 +13,8 @@ enum Step {
     Update(u64),
     Change(u64),
     Remove(u64),
+    /// Empties the key groups of a range.
+    Drain(KeyGroup, KeyGroup),
     BeginCommit,
     CaptureSome,
     FinishCommit,
@@ -26,6 +28,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (0u64..150).prop_map(Step::Update),
         4 => (0u64..150).prop_map(Step::Change),
         4 => (0u64..150).prop_map(Step::Remove),
+        1 => (0..KEY_GROUPS, 0..=KEY_GROUPS).prop_map(|(a, b)| Step::Drain(a.min(b), a.max(b))),
         1 => Just(Step::BeginCommit),
         2 => Just(Step::CaptureSome),
         1 => Just(Step::FinishCommit),
@@ -114,6 +117,17 @@ impl World {
                 self.read_back(key);
                 let removed = self.table.remove(hash_key(&key), &key);
                 assert_eq!(removed, self.model.remove(&key), "{key}");
+            }
+            Step::Drain(from, to) => {
+                let within = |key: &u64| (from..to).contains(&group_of(hash_key(key)));
+                let keys: Vec<u64> = self.model.keys().copied().filter(within).collect();
+                keys.iter().for_each(|key| self.read_back(*key));
+                let mut drained = BTreeMap::new();
+                self.table.drain_groups(from..to, |key, value| {
+                    assert_eq!(drained.insert(key, value), None);
+                });
+                let expected = keys.into_iter().map(|key| (key, self.model.remove(&key).unwrap()));
+                assert_eq!(drained, expected.collect());
             }
             Step::BeginCommit => {
                 self.finish();

@@ -1,13 +1,15 @@
 //! Stored keys that are to be deleted.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::{Error, KeyGroup, hash_bytes};
 
-/// Stored keys with their groups, behind each other in one buffer, in the order in which they
-/// came. A window that closes brings as many as it has keys, and nobody asks for one of them: so
-/// an index is made only when somebody does.
+/// Stored keys, without what all of them begin with, and their groups; behind each other in one
+/// buffer, in the order in which they came. A window that closes brings as many as it has keys, and
+/// nobody asks for one of them: so an index is made only when somebody does.
 #[derive(Default)]
 pub(super) struct Tombs {
     bytes: Vec<u8>,
@@ -19,9 +21,14 @@ pub(super) struct Tombs {
 
 #[derive(Clone, Copy)]
 struct Tomb {
-    start: usize,
-    end: usize,
+    /// Where the key ends; it begins where the one before does.
+    end: u32,
     group: KeyGroup,
+}
+
+fn range(keys: &[Tomb], place: usize) -> Range<usize> {
+    let start = place.checked_sub(1).map_or(0, |before| keys[before].end);
+    start as usize..keys[place].end as usize
 }
 
 fn hash(group: KeyGroup, key: &[u8]) -> u64 {
@@ -29,25 +36,29 @@ fn hash(group: KeyGroup, key: &[u8]) -> u64 {
 }
 
 impl Tombs {
-    /// Adds a key, whose bytes `write` appends; after an error it is left out.
+    /// Adds a key, whose bytes `write` appends; after an error it is left out. All of them have
+    /// 4 GiB at most, as what a commit changes.
     pub(super) fn push(
         &mut self,
         group: KeyGroup,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let start = self.bytes.len();
-        if let Err(error) = write(&mut self.bytes) {
-            self.bytes.truncate(start);
-            return Err(error);
+        let end = write(&mut self.bytes).and_then(|()| {
+            let end = u32::try_from(self.bytes.len());
+            end.map_err(|_| Error::Encode("more than 4 GiB of keys to delete in a commit".into()))
+        });
+        match end {
+            Ok(end) => self.keys.push(Tomb { end, group }),
+            Err(_) => self.bytes.truncate(start),
         }
-        self.keys.push(Tomb { start, end: self.bytes.len(), group });
-        Ok(())
+        end.map(|_| ())
     }
 
     /// Makes ready for [`contains`](Self::contains).
     pub(super) fn make_index(&mut self) {
         let Self { bytes, keys, index, indexed } = self;
-        let of = |place: usize| (keys[place].group, &bytes[keys[place].start..keys[place].end]);
+        let of = |place: usize| (keys[place].group, &bytes[range(keys, place)]);
         for place in *indexed..keys.len() {
             let (group, key) = of(place);
             let same = |other: &usize| of(*other) == (group, key);
@@ -67,8 +78,14 @@ impl Tombs {
 
     /// The key at a place, counted from the first that came.
     pub(super) fn get(&self, place: usize) -> Option<(KeyGroup, &[u8])> {
-        let tomb = self.keys.get(place)?;
-        Some((tomb.group, &self.bytes[tomb.start..tomb.end]))
+        let group = self.keys.get(place)?.group;
+        Some((group, &self.bytes[range(&self.keys, place)]))
+    }
+
+    /// Bytes that they take.
+    pub(super) fn memory(&self) -> usize {
+        let keys = self.keys.capacity() * size_of::<Tomb>();
+        self.bytes.capacity() + keys + self.index.allocation_size()
     }
 
     pub(super) fn len(&self) -> usize {
