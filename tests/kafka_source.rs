@@ -442,8 +442,12 @@ fn avro_is_decoded_by_a_schema_or_its_number() {
         {"name": "customer", "type": "string"}, {"name": "cents", "type": "long"}]}"#;
     struct One;
     impl highwater::source::Schemas for One {
-        fn schema(&self, id: u32) -> Result<String, BoxError> {
-            if id == 258 { Ok(SCHEMA.to_owned()) } else { Err(format!("no schema {id}").into()) }
+        fn schema(&self, id: u32) -> Result<Option<String>, BoxError> {
+            match id {
+                258 => Ok(Some(SCHEMA.to_owned())),
+                260 => Err("the registry is away".into()),
+                _ => Ok(None),
+            }
         }
     }
 
@@ -472,6 +476,13 @@ fn avro_is_decoded_by_a_schema_or_its_number() {
     let error = read_all(source()).unwrap_err();
     assert_eq!(error.position(), Some(2));
     assert!(error.to_string().contains("no schema 259"), "{error}");
+    // Not knowing is not the same, whatever becomes of what is undecodable.
+    let away = Topic::create(address, "away", 1);
+    away.write([NewRecord::to(0, behind(2, &both[0])), NewRecord::to(0, behind(4, &both[1]))]);
+    let source = until_end(&away, address).avro_by::<Order>(One);
+    let error = read_all(source.undecodable(highwater::source::Undecodable::Skip)).unwrap_err();
+    assert_eq!((error.kind(), error.position()), (ErrorKind::Io, Some(1)));
+    assert!(format!("{error:?}").contains("the registry is away"), "{error:?}");
     // A value that is not of the schema.
     let error = read_all(until_end(&numbered, address).avro::<Order>(SCHEMA).unwrap());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Input);

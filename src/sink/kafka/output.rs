@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use super::failure::Failure;
 use super::letter::{Record, Records};
 use super::target::{Target, Waiting};
+use crate::error::Error;
 use crate::kafka::Context;
 use crate::source::signal::lock;
 
@@ -158,10 +159,12 @@ impl Output {
         self.producer.context().client.reach_again(self.producer.client());
     }
 
-    /// What the client complained of last says why there is no answer.
+    /// What the client complained of last may say why there is no answer.
     pub(super) fn because(&self, failure: Failure) -> Failure {
         match (failure, self.producer.context().client.last_error()) {
-            (Failure::Passing(error), Some(why)) => Failure::Passing(error.because(why)),
+            (Failure::Passing(error), Some(why)) => {
+                Failure::Passing(Error::io(format!("the client last complained: {why}"), error))
+            }
             (failure, _) => failure,
         }
     }

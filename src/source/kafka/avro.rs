@@ -7,7 +7,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::{Schema, from_value};
 use serde::de::DeserializeOwned;
 
-use super::formats::{Format, stateless, value};
+use super::formats::{CannotTell, Format, stateless, value};
 use crate::error::{BoxError, Error};
 use crate::event::Data;
 use crate::source::signal::lock;
@@ -22,21 +22,22 @@ use crate::source::signal::lock;
 /// struct OneSchema;
 ///
 /// impl Schemas for OneSchema {
-///     fn schema(&self, id: u32) -> Result<String, BoxError> {
-///         match id {
-///             1 => Ok(r#"{"type": "record", "name": "Order", "fields": []}"#.to_owned()),
-///             _ => Err(format!("there is no schema {id}").into()),
-///         }
+///     fn schema(&self, id: u32) -> Result<Option<String>, BoxError> {
+///         let order = r#"{"type": "record", "name": "Order", "fields": []}"#;
+///         Ok((id == 1).then(|| order.to_owned()))
 ///     }
 /// }
 /// ```
 pub trait Schemas: Send + Sync + 'static {
-    /// The schema with this number, in Avro's JSON. Asked once for each number, on the thread of a
-    /// worker, which waits for the answer.
+    /// The schema with this number, in Avro's JSON; `None` where there is none, so that records
+    /// with this number are undecodable. Asked once for each number that there is, on the thread of
+    /// a worker, which waits for the answer.
     ///
     /// # Errors
-    /// Where there is none: the record is undecodable then, and the next one asks again.
-    fn schema(&self, id: u32) -> Result<String, BoxError>;
+    /// Where it cannot be told, as when a registry is away. Whether the record can be decoded is not
+    /// known then, so no policy applies: the flow stops, and reads the record again when it is
+    /// started. A client of a registry should try for a while before.
+    fn schema(&self, id: u32) -> Result<Option<String>, BoxError>;
 }
 
 pub(super) fn by_schema<T: DeserializeOwned + Data>(schema: &str) -> Result<Format<T>, Error> {
@@ -56,7 +57,12 @@ pub(super) fn by_number<T: DeserializeOwned + Data>(schemas: impl Schemas) -> Fo
         let schema = match found {
             Some(schema) => schema,
             None => {
-                let schema = Arc::new(Schema::parse_str(&schemas.schema(id)?)?);
+                let asked = schemas.schema(id).map_err(|cause| CannotTell {
+                    what: format!("the schema {id} cannot be had now"),
+                    cause,
+                })?;
+                let text = asked.ok_or_else(|| format!("there is no schema {id}"))?;
+                let schema = Arc::new(Schema::parse_str(&text)?);
                 lock(&known).insert(id, schema.clone());
                 schema
             }

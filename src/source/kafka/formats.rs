@@ -16,6 +16,15 @@ pub(super) type Decode<T> = Box<dyn FnMut(&Record<'_>) -> Result<T, BoxError> + 
 /// Makes a decoder for each partition that is opened.
 pub(super) type Format<T> = Arc<dyn Fn() -> Decode<T> + Send + Sync>;
 
+/// Whether a record can be decoded is not known: it is not undecodable.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(super) struct CannotTell {
+    pub(super) what: String,
+    #[source]
+    pub(super) cause: BoxError,
+}
+
 /// A format without anything to keep.
 pub(super) fn stateless<T: Data>(
     decode: impl Fn(&Record<'_>) -> Result<T, BoxError> + Send + Sync + 'static,

@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::formats::Decode;
+use super::formats::{CannotTell, Decode};
 use super::record::Record;
 use super::running::Shared;
 use super::start::Mark;
@@ -192,6 +192,13 @@ fn settle<T>(
             Ok(())
         }
         Err(error) => {
+            let error = match error.downcast::<CannotTell>() {
+                Ok(cannot) => {
+                    let CannotTell { what, cause } = *cannot;
+                    return Err(Error::io(what, cause).at_position(position));
+                }
+                Err(error) => error,
+            };
             let raw = message.payload().unwrap_or_default();
             Bad { raw, error: error.to_string(), partition, position }.settle(policy, fetched)
         }
