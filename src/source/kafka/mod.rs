@@ -121,6 +121,10 @@ impl Kafka {
     }
 
     /// What to do where the position to go on from is not in the topic; by default the flow stops.
+    ///
+    /// A topic that is made anew under the same name is noticed by this, unless it has grown beyond
+    /// the position by then: then the flow goes on in the middle of it. So delete the flow's state
+    /// with the topic.
     #[must_use]
     pub fn out_of_range(mut self, what: OutOfRange) -> Self {
         self.out_of_range = what;
