@@ -431,6 +431,25 @@ fn values_are_decoded_as_the_program_says() {
     assert!(error.to_string().contains("position 1") && error.to_string().contains("tombstone"));
 }
 
+/// A flow that has read a topic to its end is finished: more records need a new state.
+#[test]
+fn new_records_for_a_finished_flow_are_refused() {
+    let Some(broker) = servers::kafka() else { return };
+    let topic = Topic::create(broker.address(), "finished", 2);
+    topic.write((0..10).map(|n| NewRecord::to(n % 2, n.to_string())));
+    let dir = tempfile::tempdir().unwrap();
+    let run = || {
+        let source = until_end(&topic, broker.address()).text().with_record();
+        copying(source, &dir.path().join("out")).run(Settings::at(dir.path().join("state")))
+    };
+    run().unwrap();
+    run().unwrap();
+    topic.write([NewRecord::to(1, "more")]);
+    let error = run().unwrap_err();
+    assert_eq!((error.kind(), error.position()), (ErrorKind::State, Some(5)), "{error:?}");
+    assert_eq!(error.partition(), Some(&*format!("{}/1", topic.name)));
+}
+
 /// With a schema of the program, and with one that the records name by a number.
 #[cfg(feature = "avro")]
 #[test]

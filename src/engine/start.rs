@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use highwater_state::{Commit, DurableStore, RecordOnly, Store};
 
@@ -14,7 +15,7 @@ use crate::event::Partition;
 use crate::flow::{AnySource, Body, Plan};
 use crate::settings::Settings;
 use crate::sink::{Letter, Opening, SinkWriter};
-use crate::source::{ReadState, Waker};
+use crate::source::{ReadState, Replay, Waker};
 use crate::tick::outbox::{Outbox, pending};
 use crate::tick::{PartitionRecord, TickRecord, delete_all, guarded};
 
@@ -132,6 +133,11 @@ pub(super) fn check_finished(record: &TickRecord, sources: &[SourceState]) -> Re
     Ok(())
 }
 
+/// How often, and how long after each other, a finished partition is asked for new input: five
+/// seconds in all.
+const LOOKS: usize = 500;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 fn has_more(
     source: &dyn AnySource,
     partition: &Arc<Partition>,
@@ -142,8 +148,22 @@ fn has_more(
         return Ok(false);
     }
     let mut reader = source.open(&known.name, &known.resume)?;
-    let fetch = reader.read(1, partition)?;
-    Ok(fetch.total > 0 || fetch.state == ReadState::More && reader.read(1, partition)?.total > 0)
+    // Of what has ended once a reader says so again, or brings more; but one that asks a server
+    // may need a moment for it. What cannot be read again has nothing to say.
+    let looks = if source.replay() == Replay::Exact { LOOKS } else { 2 };
+    for look in 1..=looks {
+        let fetch = reader.read(1, partition)?;
+        match fetch.state {
+            _ if fetch.total > 0 => return Ok(true),
+            ReadState::End => return Ok(false),
+            ReadState::More => {}
+            ReadState::Pending | ReadState::Unknown if look < looks => {
+                std::thread::sleep(LOOK_AGAIN_AFTER);
+            }
+            ReadState::Pending | ReadState::Unknown => {}
+        }
+    }
+    Ok(false)
 }
 
 /// Opens the sinks' writers, which finish or remove what a crash left, and sends the letters

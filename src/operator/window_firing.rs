@@ -12,7 +12,7 @@ use super::Cx;
 use super::window::WindowAggregate;
 use super::window_results::Results;
 use super::window_sliding::Merged;
-use super::window_tables::Slice;
+use super::window_tables::{Fragment, Slice};
 use crate::aggregate::Aggregate;
 use crate::error::Error;
 use crate::event::Data;
@@ -76,10 +76,16 @@ impl<K: Key, S: Serialize> Closing<K, S> {
         let part = self.left.start..end;
         self.slice.gather(backing, aggregate, part.clone())?;
         let mut count = 0;
-        self.slice.table.drain_groups(part, |key, fragment| {
+        let visit = |key, fragment: Fragment<S>| {
             count += 1;
             visit(key, fragment.state);
-        });
+        };
+        if part == backing.groups {
+            // All that there is on this worker: nobody needs to look to which group a key belongs.
+            self.slice.table.drain(visit);
+        } else {
+            self.slice.table.drain_groups(part, visit);
+        }
         self.left.start = end;
         if count < RESULTS / 4 {
             self.width = self.width.saturating_mul(2);

@@ -127,6 +127,10 @@ impl<K: Key, S: Serialize> Slice<K, S> {
             })?;
         }
         for (group, stored_key, state) in stored {
+            // It was merged into another fragment before, which no commit holds yet.
+            if self.table.is_buried(group, &stored_key) {
+                continue;
+            }
             let key = stored_key[prefix.len()..].split_last_chunk::<4>();
             let Some((key, serial)) = key else {
                 let message = "a window's key is cut short".to_owned();

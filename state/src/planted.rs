@@ -11,6 +11,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("dirty-lost-on-eviction", "table::tests"),
     ("evicted-before-stored", "table::tests"),
     ("tombstone-dropped-early", "table::tests"),
+    ("buried-read-again", "closing"),
     ("copy-on-write-skipped", "table::tests"),
     ("freeze-without-check", "freeze"),
     ("log-never-missed", "freeze"),

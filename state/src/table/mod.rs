@@ -472,7 +472,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Deletes a stored key that is not in memory.
     ///
     /// # Panics
-    /// Where the key is too short to begin with the table's prefix, as all of its stored keys do.
+    /// Where the key is shorter than the table's prefix, with which all of its stored keys begin.
     pub fn bury_stored(&mut self, group: KeyGroup, stored_key: &[u8]) {
         self.net -= 1;
         let key = &stored_key[self.out.prefix.len()..];
@@ -483,6 +483,23 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if let Err(error) = buried {
             self.out.failed = Some(error);
         }
+    }
+
+    /// Whether a stored key was [buried](Self::bury_stored), or its entry removed, and the store
+    /// has it only because no commit has deleted it yet: whoever scans the store passes over it.
+    ///
+    /// # Panics
+    /// Where the key is shorter than the table's prefix.
+    pub fn is_buried(&mut self, group: KeyGroup, stored_key: &[u8]) -> bool {
+        if planted("buried-read-again") {
+            return false;
+        }
+        let key = &stored_key[self.out.prefix.len()..];
+        let mut tombs = [&mut self.tombstones, &mut self.burying].into_iter();
+        tombs.any(|tombs| {
+            tombs.make_index();
+            tombs.contains(group, key)
+        })
     }
 
     /// The keys of `wanted` that are not in memory and may be in the store.
