@@ -11,7 +11,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, Stream};
 
 use super::parcel::{Body, Parcel, TickEnd};
-use super::runner::{Output, give};
+use super::pending::give;
+use super::runner::Output;
 use super::shared::{Control, Event, OperatorSeal, PollReport, ReadOrder, TickOpen, WorkerShared};
 use crate::error::Error;
 use crate::event::{BATCH_ROWS, Batch, Origin, Partition};

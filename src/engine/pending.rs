@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use timely::dataflow::operators::{Capability, InputCapability};
+use timely::dataflow::operators::{Capability, CapabilityTrait, InputCapability};
 
-use super::parcel::{Body, TickEnd};
-use super::runner::{Output, give};
+use super::parcel::{Body, Parcel, TickEnd};
+use super::runner::Output;
 use crate::event::Rows;
 use crate::operator::Reading;
 use crate::time::{EventTime, Summary};
@@ -70,4 +70,15 @@ impl Right<'_> {
             }
         }
     }
+}
+
+/// Sends one parcel. Nothing is sent without the right to send in that tick.
+pub(super) fn give<C: CapabilityTrait<u64>>(
+    output: &mut Output,
+    cap: &C,
+    target: usize,
+    body: Body,
+) {
+    let mut parcel = Parcel { target, body };
+    output.activate().session_with_builder(cap).give_container(&mut parcel);
 }

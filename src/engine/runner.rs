@@ -11,7 +11,7 @@ use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::{Capability, CapabilityTrait, InputCapability};
+use timely::dataflow::operators::{Capability, InputCapability};
 use timely::dataflow::{Scope, Stream};
 use timely::progress::operate::FrontierInterest;
 
@@ -143,6 +143,7 @@ impl Runner {
         builder.build(move |capabilities| {
             drop(capabilities);
             move |_frontiers| {
+                let ending = self.ending.is_some();
                 self.capture_more();
                 for (index, input) in &mut local {
                     input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
@@ -150,9 +151,8 @@ impl Runner {
                 for (index, input) in &mut exchanged {
                     input.for_each(|cap, parcel| self.receive(*index, &cap, parcel, &mut outputs));
                 }
-                self.resume(&mut outputs);
-                let busy = self.capturing.is_some() || self.ending.is_some();
-                if busy && !self.failed {
+                self.resume(ending, &mut outputs);
+                if self.is_busy() {
                     activator.activate();
                 }
             }
@@ -221,20 +221,27 @@ impl Runner {
         }
     }
 
-    /// Ends the ticks that have waited for the operator, if it is ready now.
-    fn resume(&mut self, outputs: &mut [Output]) {
+    /// Whether it has to have another turn.
+    fn is_busy(&self) -> bool {
+        let busy = self.capturing.is_some() || self.ending.is_some();
+        busy && !self.failed && !self.shared.poison.is_set()
+    }
+
+    /// Goes on with a tick that was `ending` before this turn, and ends those that have waited for
+    /// the operator, if it is ready now.
+    fn resume(&mut self, ending: bool, outputs: &mut [Output]) {
         if self.failed || self.shared.poison.is_set() {
             return;
         }
-        if let Err(error) = self.end_ready(outputs) {
+        if let Err(error) = self.end_ready(ending, outputs) {
             self.failed = true;
             self.shared.poison.fail(error.in_operator(&self.id));
         }
     }
 
-    fn end_ready(&mut self, outputs: &mut [Output]) -> Result<(), Error> {
-        if let Some(ending) = &mut self.ending {
-            let kept = std::mem::take(&mut ending.capabilities);
+    fn end_ready(&mut self, ending: bool, outputs: &mut [Output]) -> Result<(), Error> {
+        if let Some(pending) = self.ending.as_mut().filter(|_| ending) {
+            let kept = std::mem::take(&mut pending.capabilities);
             self.go_on_ending(&Right::Kept(&kept), outputs)?;
             self.keep_ending(kept);
         }
@@ -454,15 +461,4 @@ impl Runner {
             }
         }
     }
-}
-
-/// Sends one parcel. Nothing is sent without the right to send in that tick.
-pub(super) fn give<C: CapabilityTrait<u64>>(
-    output: &mut Output,
-    cap: &C,
-    target: usize,
-    body: Body,
-) {
-    let mut parcel = Parcel { target, body };
-    output.activate().session_with_builder(cap).give_container(&mut parcel);
 }

@@ -151,9 +151,11 @@ fn has_more(
     // Of what has ended once a reader says so again, or brings more; but one that asks a server
     // may need a moment for it. What cannot be read again has nothing to say.
     let looks = if source.replay() == Replay::Exact { LOOKS } else { 2 };
+    let mut state = ReadState::More;
     for look in 1..=looks {
         let fetch = reader.read(1, partition)?;
-        match fetch.state {
+        state = fetch.state;
+        match state {
             _ if fetch.total > 0 => return Ok(true),
             ReadState::End => return Ok(false),
             ReadState::More => {}
@@ -162,6 +164,11 @@ fn has_more(
             }
             ReadState::Pending | ReadState::Unknown => {}
         }
+    }
+    if state == ReadState::Unknown {
+        let cause = "there was no answer in time";
+        return Err(Error::io("it cannot be told whether a finished flow has new input", cause)
+            .in_partition(partition));
     }
     Ok(false)
 }

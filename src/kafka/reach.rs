@@ -10,8 +10,8 @@ use std::ffi::CString;
 use rdkafka::bindings::rd_kafka_brokers_add;
 use rdkafka::client::{Client, ClientContext};
 
-/// Gives a client its first brokers again, by which it finds the others. It does nothing with one
-/// that still has them.
+/// Gives a client its first brokers again, by which it finds the others. One that knows brokers
+/// connects to these once more, until the next answer names the others: not to be called often.
 pub(crate) fn reach_again<C: ClientContext>(client: &Client<C>, servers: &str) {
     // Names that the client took when it was made have no zero in them.
     let Ok(list) = CString::new(servers) else { return };

@@ -93,10 +93,7 @@ impl<K: Key, S: Serialize + serde::de::DeserializeOwned> OpenWindow<K, S> {
         let prefix = window_prefix(self.window);
         let Backing { store, id, groups, .. } = backing;
         for groups in self.table.incomplete_groups(groups.clone()) {
-            store.scan(id, groups, &prefix, &mut |group, key, value| {
-                if self.table.is_buried(group, key) {
-                    return Ok(());
-                }
+            store.scan(id, groups, &prefix, &mut |_, key, value| {
                 self.table.load(decode(&key[prefix.len()..])?, decode_state(value)?);
                 Ok(())
             })?;

@@ -14,6 +14,9 @@ use super::output::{Output, POLL};
 use super::target::{SLOW, Target, Waiting};
 use crate::sink::Mark;
 
+/// How long a coordinator may take to restart before a transaction is begun anew.
+const RESTARTING: Duration = Duration::from_secs(10);
+
 /// A transactional producer that has shut out those before it.
 pub(super) struct Session {
     output: Output,
@@ -34,7 +37,8 @@ impl Session {
         let producer = &output.producer;
         // A client that knows its brokers finds the coordinator at once, and not after a timer.
         let _ = producer.client().fetch_metadata(Some(&target.topic), waiting.left());
-        retried(&output, waiting, |left| producer.init_transactions(left)).map_err(|error| {
+        let init = |left: Duration| producer.init_transactions(left.min(SLOW));
+        retried(&output, waiting, init).map_err(|error| {
             let what = format!("the transactional id `{id}` cannot be used");
             output.because(Failure::of(what, error))
         })?;
@@ -69,14 +73,18 @@ impl Session {
             strike(target, Point::Flushed)?;
         }
         let offsets = offsets(&self.output.topic, mark).map_err(failed)?;
-        let send = |left| producer.send_offsets_to_transaction(&offsets, &self.group, left);
+        // It is not resumed, and what does not come in time may spoil the transaction: so this is
+        // not cut short before a coordinator that is restarting can be back.
+        let send = |left: Duration| {
+            producer.send_offsets_to_transaction(&offsets, &self.group, left.min(RESTARTING))
+        };
         retried(&self.output, waiting, send).map_err(failed)?;
         strike(target, marked)?;
         if target.strikes(unanswered) {
             let _ = producer.commit_transaction(Duration::from_millis(1));
             return Err(struck(unanswered));
         }
-        let commit = |left| producer.commit_transaction(left);
+        let commit = |left: Duration| producer.commit_transaction(left.min(SLOW));
         retried(&self.output, waiting, commit).map_err(failed)?;
         strike(target, committed)
     }
@@ -97,7 +105,7 @@ fn retried(
     mut call: impl FnMut(Duration) -> KafkaResult<()>,
 ) -> KafkaResult<()> {
     loop {
-        match call(waiting.left().min(SLOW)) {
+        match call(waiting.left()) {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && !waiting.is_over() => {
                 if waiting.is_slow() {
                     output.reach_again();

@@ -30,12 +30,12 @@ use crate::source::signal::lock;
 /// ```
 pub trait Schemas: Send + Sync + 'static {
     /// The schema with this number, in Avro's JSON; `None` where there is none, so that records
-    /// with this number are undecodable. Asked once for each number that there is, on the thread of
-    /// a worker, which waits for the answer.
+    /// with this number are undecodable. Asked once for each number that there is, on the thread
+    /// of a worker, which waits for the answer.
     ///
     /// # Errors
-    /// Where it cannot be told, as when a registry is away. Whether the record can be decoded is not
-    /// known then, so no policy applies: the flow stops, and reads the record again when it is
+    /// Where it cannot be told, as when a registry is away. Whether the record can be decoded is
+    /// not known then, so no policy applies: the flow stops, and reads the record again when it is
     /// started. A client of a registry should try for a while before.
     fn schema(&self, id: u32) -> Result<Option<String>, BoxError>;
 }

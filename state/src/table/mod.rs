@@ -4,6 +4,7 @@
 //! on changing (copy on write, by epoch), and can forget entries that the store holds.
 
 mod capture;
+mod drain;
 mod evict;
 mod shard;
 #[cfg(test)]
@@ -403,103 +404,6 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.len -= 1;
         self.net -= 1;
         Some(slot.value)
-    }
-
-    /// Empties the table into `visit`, and by the next commit the store of what was in memory.
-    pub fn drain(&mut self, visit: impl FnMut(K, V)) {
-        self.drain_groups(0..KEY_GROUPS, visit);
-    }
-
-    /// As [`drain`](Self::drain), of some key groups.
-    pub fn drain_groups(&mut self, groups: Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
-        if self.shards.len() == 1 && groups != (0..KEY_GROUPS) {
-            return self.drain_buckets(&groups, visit);
-        }
-        let shards = if self.shards.len() == 1 {
-            0..1
-        } else {
-            usize::from(groups.start)..usize::from(groups.end)
-        };
-        for index in shards {
-            for bucket in self.shards[index].pending(self.epoch) {
-                self.save(index, bucket);
-            }
-            let mut shard = std::mem::replace(&mut self.shards[index], Shard::new(true));
-            self.len -= shard.len();
-            shard.drain(|slot, flags| {
-                if flags & STORED != 0 {
-                    self.bury(hash_key(&slot.key), &slot, flags);
-                }
-                self.net -= 1;
-                visit(slot.key, slot.value);
-            });
-        }
-    }
-
-    /// Removes what is of some key groups from the one shard that there is.
-    fn drain_buckets(&mut self, groups: &Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
-        for bucket in 0..self.shards[0].flags.len() {
-            let shard = &self.shards[0];
-            let Some(hash) = shard.get(bucket).map(|slot| hash_key(&slot.key)) else { continue };
-            if !groups.contains(&group_of(hash)) {
-                continue;
-            }
-            if shard.is_pending(bucket, self.epoch) {
-                self.save(0, bucket);
-            }
-            if let Some((slot, flags)) = self.shards[0].remove(bucket) {
-                self.bury(hash, &slot, flags);
-                (self.len, self.net) = (self.len - 1, self.net - 1);
-                visit(slot.key, slot.value);
-            }
-        }
-    }
-
-    fn bury(&mut self, hash: u64, slot: &Slot<K, V>, flags: u8) {
-        if flags & STORED == 0 {
-            return;
-        }
-        let buried = self.tombstones.push(group_of(hash), |bytes| {
-            encode_into(&slot.key, bytes)?;
-            slot.value.key_suffix(bytes);
-            Ok(())
-        });
-        if let Err(error) = buried {
-            self.out.failed = Some(error);
-        }
-    }
-
-    /// Deletes a stored key that is not in memory.
-    ///
-    /// # Panics
-    /// Where the key is shorter than the table's prefix, with which all of its stored keys begin.
-    pub fn bury_stored(&mut self, group: KeyGroup, stored_key: &[u8]) {
-        self.net -= 1;
-        let key = &stored_key[self.out.prefix.len()..];
-        let buried = self.tombstones.push(group, |bytes| {
-            bytes.extend_from_slice(key);
-            Ok(())
-        });
-        if let Err(error) = buried {
-            self.out.failed = Some(error);
-        }
-    }
-
-    /// Whether a stored key was [buried](Self::bury_stored), or its entry removed, and the store
-    /// has it only because no commit has deleted it yet: whoever scans the store passes over it.
-    ///
-    /// # Panics
-    /// Where the key is shorter than the table's prefix.
-    pub fn is_buried(&mut self, group: KeyGroup, stored_key: &[u8]) -> bool {
-        if planted("buried-read-again") {
-            return false;
-        }
-        let key = &stored_key[self.out.prefix.len()..];
-        let mut tombs = [&mut self.tombstones, &mut self.burying].into_iter();
-        tombs.any(|tombs| {
-            tombs.make_index();
-            tombs.contains(group, key)
-        })
     }
 
     /// The keys of `wanted` that are not in memory and may be in the store.

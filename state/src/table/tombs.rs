@@ -17,6 +17,8 @@ pub(super) struct Tombs {
     /// Places in `keys` by the key's hash, of the first `indexed` keys.
     index: HashTable<usize>,
     indexed: usize,
+    /// Some of them lie among keys that a scan of the store may still meet.
+    pub(super) may_be_met: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -57,7 +59,7 @@ impl Tombs {
 
     /// Makes ready for [`contains`](Self::contains).
     pub(super) fn make_index(&mut self) {
-        let Self { bytes, keys, index, indexed } = self;
+        let Self { bytes, keys, index, indexed, .. } = self;
         let of = |place: usize| (keys[place].group, &bytes[range(keys, place)]);
         for place in *indexed..keys.len() {
             let (group, key) = of(place);
