@@ -121,7 +121,7 @@ impl DurableStore {
         let Recovered { incarnation, commits } = recover(&*files, &log_dir, position, started)?;
         if incarnation == 0 && position == Position::default() {
             position = beginning();
-            base.apply(position, &[], 0, &mut |_| ())?;
+            base.apply(position, &[], &mut |_| ())?;
             base.sync()?;
         }
         let before = position;
@@ -130,7 +130,7 @@ impl DurableStore {
             Log::start(files.clone(), &log_dir, incarnation + 1, position, &tail)?;
         if !started && !planted("log-never-missed") {
             // From now on there is a log; until the base holds commits nothing else says so.
-            base.apply(position, STARTED, 0, &mut |_| ())?;
+            base.apply(position, STARTED, &mut |_| ())?;
             base.sync()?;
         }
         let state = State::new(before, record, positions.into_iter().zip(tail));
@@ -205,8 +205,7 @@ impl DurableStore {
 
     fn fill(&self, frozen: &Memtable) -> Result<(), Error> {
         let record = frozen.record().unwrap_or_default();
-        let bytes = usize::try_from(frozen.bytes()).unwrap_or(usize::MAX);
-        self.base.apply(frozen.end(), record, bytes, &mut |visit| frozen.each_change(visit))?;
+        self.base.apply(frozen.end(), record, &mut |visit| frozen.each_change(visit))?;
         self.base.sync()
     }
 

@@ -30,14 +30,14 @@ fn a_move_that_dies_in_the_middle_leaves_nothing() {
     let path = dir.path().join("db");
     let (before, after) = (Position { seq: 1, chain: 7 }, Position { seq: 9, chain: 8 });
     let base = RocksBase::open(&path, 1 << 20).unwrap();
-    base.apply(before, b"one", 0, &mut |visit| {
+    base.apply(before, b"one", &mut |visit| {
         change(visit, 0);
     })
     .unwrap();
     base.sync().unwrap();
     for died_at in [1, 1_000, CHANGES / 2, CHANGES] {
         let died = catch_unwind(AssertUnwindSafe(|| {
-            base.apply(after, b"nine", 0, &mut |visit| {
+            base.apply(after, b"nine", &mut |visit| {
                 (0..died_at).for_each(|number| change(visit, number));
                 std::panic::resume_unwind(Box::new("the thread died"));
             })
@@ -49,7 +49,7 @@ fn a_move_that_dies_in_the_middle_leaves_nothing() {
     drop(base);
     let base = RocksBase::open(&path, 1 << 20).unwrap();
     assert_eq!((entries(&base), base.position().unwrap().0), (1, before));
-    base.apply(after, b"nine", 0, &mut |visit| {
+    base.apply(after, b"nine", &mut |visit| {
         (0..CHANGES).for_each(|number| change(visit, number));
     })
     .unwrap();

@@ -101,14 +101,13 @@ impl Base for Stuck {
         &self,
         position: Position,
         record: &[u8],
-        bytes: usize,
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
         if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
             meanwhile();
             return Err(Error::Failed("on purpose".into()));
         }
-        self.inner.apply(position, record, bytes, changes)
+        self.inner.apply(position, record, changes)
     }
 
     fn sync(&self) -> Result<(), Error> {

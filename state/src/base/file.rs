@@ -73,7 +73,6 @@ impl Base for FileBase {
         &self,
         position: Position,
         record: &[u8],
-        _: usize,
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
         let mut contents = self.lock();

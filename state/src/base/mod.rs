@@ -48,8 +48,7 @@ pub trait Base: Send + Sync + 'static {
     /// Where it cannot be read.
     fn position(&self) -> Result<(Position, Option<Vec<u8>>), Error>;
 
-    /// Changes entries, position and record in one atomic step that need not be durable. Keys
-    /// and values of the changes have about `bytes` bytes.
+    /// Changes entries, position and record in one atomic step that need not be durable.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -57,7 +56,6 @@ pub trait Base: Send + Sync + 'static {
         &self,
         position: Position,
         record: &[u8],
-        bytes: usize,
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error>;
 

@@ -1,15 +1,19 @@
 //! The base on RocksDB.
 //!
-//! Its own log is off: the tick log is one already. So what is applied becomes durable with the
-//! next flush, and RocksDB flushes in the order of writing: after a crash the base is complete up
-//! to some earlier commit, and says up to which.
+//! What moves into it is sorted already, so it is written as a file of the database's own kind,
+//! which the database then takes in whole: one atomic and durable step, without write-ahead log,
+//! batch or memtable. After a crash the base is complete up to some earlier commit, and says up to
+//! which. See ADR 37.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+use std::{fs, io};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, Direction, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, Direction, IngestExternalFileOptions,
+    IteratorMode, Options, ReadOptions, SstFileWriter,
 };
 
 use super::{
@@ -24,11 +28,22 @@ const HEAD: &[u8] = b"head2";
 /// Where the first format kept its record.
 const OLD_HEAD: &[u8] = b"r";
 
+/// The file that is being written, in the directory of the database.
+const NEXT: &str = "next";
+
 /// A base in a directory, by RocksDB.
 pub struct RocksBase {
     db: DB,
+    options: Options,
     path: PathBuf,
 }
+
+/// With so many files that overlap each other, a read looks at too many of them: what is to move
+/// waits for the compaction. RocksDB itself would only hold back writes.
+const MOST_FILES: u64 = 20;
+
+/// Between two looks at their number.
+const WAIT: Duration = Duration::from_millis(10);
 
 /// Bits per key of the filter that spares reads of keys that are not there.
 const FILTER_BITS: f64 = 10.0;
@@ -39,7 +54,7 @@ const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
 fn options(memory: u64) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_bloom_filter(FILTER_BITS, false);
-    table.set_block_cache(&Cache::new_lru_cache((memory / 2) as usize));
+    table.set_block_cache(&Cache::new_lru_cache((memory / 4 * 3) as usize));
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     // In parts: a file's whole filter does not fit into a shard of a small cache, and would be
@@ -58,8 +73,10 @@ fn options(memory: u64) -> Options {
     options.set_stats_dump_period_sec(0);
     options.set_max_manifest_file_size(4 << 20);
     options.set_paranoid_checks(true);
-    options.set_write_buffer_size((memory / 4).clamp(1 << 20, 64 << 20) as usize);
-    options.set_max_write_buffer_number(2);
+    // Nothing is written through a memtable.
+    options.set_write_buffer_size(1 << 20);
+    // A file is as large as what moves; the system is not to write all of it at its sync.
+    options.set_bytes_per_sync(1 << 20);
     options.set_max_background_jobs(2);
     options.set_ratelimiter(BACKGROUND_BYTES_PER_SECOND, 100_000, 10);
     options.set_level_compaction_dynamic_level_bytes(true);
@@ -78,7 +95,7 @@ impl RocksBase {
         let mut options = options(memory);
         options.create_if_missing(true);
         let db = DB::open(&options, path).map_err(|e| classify(path, &e))?;
-        Ok(RocksBase { db, path: path.to_owned() })
+        Ok(RocksBase { db, options, path: path.to_owned() })
     }
 
     /// Opens the base to read what it holds, beside a process that writes it.
@@ -91,11 +108,55 @@ impl RocksBase {
         // All files at once: what is open can be read even after the writer has removed it.
         options.set_max_open_files(-1);
         let db = DB::open_for_read_only(&options, path, false).map_err(|e| classify(path, &e))?;
-        Ok(RocksBase { db, path: path.to_owned() })
+        Ok(RocksBase { db, options, path: path.to_owned() })
     }
 
     fn failed(&self, error: rocksdb::Error) -> Error {
         classify(&self.path, &error)
+    }
+
+    /// Writes a file with all of the changes, and with position and record behind them.
+    fn write(
+        &self,
+        path: &Path,
+        position: Position,
+        record: &[u8],
+        changes: &mut EachChange<'_>,
+    ) -> Result<(), rocksdb::Error> {
+        let mut file = SstFileWriter::create(&self.options);
+        file.open(path)?;
+        let (mut written, mut sealed) = (Ok(()), Vec::new());
+        changes(&mut |key, value| {
+            if written.is_err() {
+                return;
+            }
+            written = match value {
+                Some(value) => {
+                    seal(value, &mut sealed);
+                    file.put(key, &sealed)
+                }
+                None => file.delete(key),
+            };
+        });
+        written?;
+        file.put(HEAD, encode_head(position, record))?;
+        file.finish()
+    }
+
+    /// Returns when few enough files overlap each other.
+    fn wait_for_compaction(&self) -> Result<(), Error> {
+        let number = |name: &str| {
+            let value = self.db.property_int_value(name).map_err(|e| self.failed(e))?;
+            Ok::<_, Error>(value.unwrap_or(0))
+        };
+        while number("rocksdb.num-files-at-level0")? >= MOST_FILES {
+            if number("rocksdb.background-errors")? > 0 {
+                let message = "RocksDB cannot compact its files: see its file LOG".to_owned();
+                return Err(Error::Io { path: self.path.clone(), message });
+            }
+            thread::sleep(WAIT);
+        }
+        Ok(())
     }
 
     fn unseal<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], Error> {
@@ -153,27 +214,28 @@ impl Base for RocksBase {
         &self,
         position: Position,
         record: &[u8],
-        bytes: usize,
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        // With room for all of it, or growing would take half as much again.
-        let (mut batch, mut sealed) = (WriteBatch::with_capacity_bytes(bytes), Vec::new());
-        changes(&mut |key, value| match value {
-            Some(value) => {
-                seal(value, &mut sealed);
-                batch.put(key, &sealed);
+        self.wait_for_compaction()?;
+        let next = self.path.join(NEXT);
+        // IMPORTANT: the name first. After a crash it may be a second one of a file in use, which
+        // opening it for writing would empty.
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(&next, &error));
             }
-            None => batch.delete(key),
-        });
-        batch.put(HEAD, encode_head(position, record));
-        // IMPORTANT: one batch, see ADR 25.
-        self.db.write_opt(batch, &options).map_err(|e| self.failed(e))
+            _ => {}
+        }
+        self.write(&next, position, record, changes).map_err(|e| self.failed(e))?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        let taken = self.db.ingest_external_file_opts(&options, vec![next]);
+        taken.map_err(|e| self.failed(e))
     }
 
     fn sync(&self) -> Result<(), Error> {
-        self.db.flush().map_err(|e| self.failed(e))
+        // What is applied is durable already.
+        Ok(())
     }
 
     fn get(&self, keys: &[Vec<u8>], found: &mut Found<'_>) -> Result<(), Error> {

@@ -73,10 +73,9 @@ impl<B: Base> Base for Watched<B> {
         &self,
         position: Position,
         record: &[u8],
-        bytes: usize,
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
-        self.inner.apply(position, record, bytes, changes)
+        self.inner.apply(position, record, changes)
     }
 
     fn sync(&self) -> Result<(), Error> {
