@@ -77,6 +77,7 @@ for format in $FORMATS; do
 done
 [ ! -s "$RESULTS" ] || print_report
 if [ "$SECONDS_AT_RATE" -gt 0 ]; then
+    let_go_of_cores
     print_latency_head
     while read -r -u 3 name engine state commit; do
         kafka_job_wanted "$name" "$engine" || continue

@@ -51,6 +51,14 @@ start_broker() {
     BROKERS=$(sed -n 's/^HIGHWATER_KAFKA=//p' "$STATE/env")
 }
 
+# At a small part of what an engine can do, nothing is gained by holding it to a core, and broker,
+# writer and reader would have too little of theirs.
+let_go_of_cores() {
+    HOLD=() OTHERS=()
+    ! command -v taskset > /dev/null \
+        || taskset -acp "0-$(($(nproc --all) - 1))" "$(cat "$HIGHWATER_SERVERS_DIR/kafka/pid")" > /dev/null
+}
+
 end_all() {
     end_engine
     scripts/servers.sh stop kafka > /dev/null 2>&1 || true
@@ -65,7 +73,7 @@ end_engine() {
 }
 
 tool() {
-    "${OTHERS[@]}" "$TOOL" "$@"
+    ${OTHERS[@]+"${OTHERS[@]}"} "$TOOL" "$@"
 }
 
 print_kafka_setup() {
@@ -192,8 +200,8 @@ print_latency_head() {
     echo "latency at $RATE events a second as json, windows of 100 ms, 1,000 keys, for" \
         "$SECONDS_AT_RATE s; ms"
     echo "from the moment that a window can be complete to its result at a reader of" \
-        "committed records"
-    echo "the machine's own hiccups, on the idle core: $("${HOLD[@]}" "$TOOL" hiccups 10)"
+        "committed records; all share all cores"
+    echo "the machine's own hiccups: $("$TOOL" hiccups 10)"
 }
 
 # Arguments: name, engine, state, ms from commit to commit.

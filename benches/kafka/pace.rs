@@ -15,6 +15,10 @@ use crate::broker::{self, Sender};
 use crate::data::{BOUND_MS, Check, Expected, Format, Job, PARTITIONS};
 use crate::{exit, or_exit, unix_nanos};
 
+/// What Kafka's own producers wait for more records by default. (A millisecond made the writer and
+/// the broker busier than the engines.)
+const LINGER: Duration = Duration::from_millis(5);
+
 pub(crate) struct Plan {
     pub(crate) keys: u64,
     /// Events a second.
@@ -116,7 +120,7 @@ pub(crate) fn run(brokers: &str, from: &str, to: &str, format: Format, plan: &Pl
     let expected = expected.check(&job, until);
 
     let reader = broker::reader(brokers, to);
-    let sender = Sender::new(brokers, from, format, Duration::from_millis(1));
+    let sender = Sender::new(brokers, from, format, LINGER);
     let started = Instant::now();
     let patience = Duration::from_secs(plan.warm_up + plan.lasting + 30);
     let sending = std::thread::spawn(move || send(sender, job, started, events));

@@ -15,6 +15,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("copy-on-write-skipped", "table::tests"),
     ("freeze-without-check", "freeze"),
     ("log-never-missed", "freeze"),
+    ("file-in-use-opened", "base"),
     ("restore-not-marked", "snapshots"),
     ("snapshot-file-by-name", "snapshots"),
     ("base-ahead-of-manifest", "snapshots"),

@@ -1,6 +1,7 @@
 //! A base takes the changes of many commits whole or not at all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use highwater_state::base::{Base, Position, RocksBase, VisitChange};
 
@@ -54,4 +55,24 @@ fn a_move_that_dies_in_the_middle_leaves_nothing() {
     })
     .unwrap();
     assert_eq!((entries(&base), base.position().unwrap().0), (CHANGES as usize, after));
+}
+
+/// A crash after a file has been taken in, and before its first name is gone, leaves both.
+#[test]
+fn a_second_name_of_a_file_in_use_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("db");
+    let base = RocksBase::open(&path, 1 << 20).unwrap();
+    let all = |visit: &mut VisitChange<'_>| (0..CHANGES).for_each(|number| change(visit, number));
+    base.apply(Position { seq: 1, chain: 7 }, b"one", &mut |visit| all(visit)).unwrap();
+    drop(base);
+    let is_file = |path: &Path| path.extension().is_some_and(|end| end == "sst");
+    let mut names = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    std::fs::hard_link(names.find(|name| is_file(name)).unwrap(), path.join("next")).unwrap();
+    let base = RocksBase::open(&path, 1 << 20).unwrap();
+    let after = Position { seq: 2, chain: 8 };
+    base.apply(after, b"two", &mut |visit| change(visit, CHANGES)).unwrap();
+    drop(base);
+    let base = RocksBase::open(&path, 1 << 20).unwrap();
+    assert_eq!((entries(&base), base.position().unwrap().0), (CHANGES as usize + 1, after));
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::kafka::Context;
 use crate::source::signal::lock;
 
-/// How long the client may keep what it has to say.
+/// Between two questions to the client whether it has something to say.
 pub(super) const POLL: Duration = Duration::from_millis(1);
 
 /// After so many records the client is asked what has become of earlier ones.
@@ -128,8 +128,13 @@ impl Output {
     }
 
     fn wait_a_little(&self, waiting: &Waiting) -> Result<(), Failure> {
-        self.producer.poll(POLL);
+        // With a time, polling would go on to its end whatever comes, and busily in the last ms.
+        let in_flight = self.producer.in_flight_count();
+        self.producer.poll(Duration::ZERO);
         self.check()?;
+        if self.producer.in_flight_count() == in_flight {
+            std::thread::sleep(POLL);
+        }
         if waiting.is_slow() {
             self.reach_again();
         }
