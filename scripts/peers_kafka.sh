@@ -29,7 +29,7 @@ kafka-streams-rocksdb  kafka-streams  rocksdb   100
 '
 # The same where latency is measured; here Highwater is a job of its own.
 LATENCIES='
-kafka-highwater        highwater      rocksdb    10
+kafka-highwater        highwater      rocksdb     5
 kafka-flink-1s         flink-kafka    heap     1000
 kafka-flink-100ms      flink-kafka    heap      100
 kafka-flink-10ms       flink-kafka    heap       10

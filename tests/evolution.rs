@@ -115,7 +115,8 @@ fn run<S: Tally>(dir: &Path, events: u8) -> Result<Vec<(u8, u64)>, Error> {
     loop {
         let metrics = handle.metrics();
         let read = metrics.operator("events").map_or(0, |o| o.counters.events_in);
-        if handle.is_finished() || read > 0 && metrics.committed == metrics.tick {
+        // Counters go on where the run before left them.
+        if handle.is_finished() || read >= events.into() && metrics.committed == metrics.tick {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -1,7 +1,7 @@
 # Apache Kafka: one node that is broker and controller, for scripts/servers.sh.
 #
 # KAFKA_HEAP  MiB of heap (512)
-# KAFKA_FAST  1 for all compilers of the JVM, and for its default collector: for measurements
+# KAFKA_FAST  1 for all compilers of the JVM, and the collector of Kafka's own scripts: for measurements
 #
 # Topics are not created by themselves. Some names are refused, for tests of authorisation:
 # topics `no-read-*` cannot be read and `no-write-*` cannot be written, groups `no-group-*` and
@@ -39,7 +39,13 @@ kafka_install() {
 kafka_java() {
     KAFKA_JAVA=(java "-Xmx${KAFKA_HEAP:-512}m"
         "-Dlog4j2.configurationFile=$HERE/servers/kafka/log4j2.properties" -cp "$(kafka_jars)/*")
-    [ -n "${KAFKA_FAST:-}" ] || KAFKA_JAVA+=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
+    if [ -n "${KAFKA_FAST:-}" ]; then
+        # As Kafka's own scripts start it.
+        KAFKA_JAVA+=("-Xms${KAFKA_HEAP:-512}m" -XX:+UseG1GC -XX:MaxGCPauseMillis=20
+            -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent)
+    else
+        KAFKA_JAVA+=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
+    fi
 }
 
 kafka_start() {
