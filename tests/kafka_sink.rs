@@ -336,7 +336,7 @@ fn a_broker_that_is_killed_or_silent_in_the_middle_is_waited_for() {
     });
     let mut running = Running::with(sink, &disk, 20).unwrap();
     use KafkaPoint::{Begun, Committed, Flushed, Letter, Marked, Produced};
-    for point in [Letter, Begun, Produced(1), Flushed, Marked, Committed] {
+    for point in [Letter, Begun, Produced(1), Marked, Flushed, Committed] {
         *next_point.lock().unwrap() = Some(point);
         running.go_on().unwrap();
         let waited = killed_at.lock().unwrap().take().expect("it was killed").elapsed();

@@ -24,10 +24,10 @@ pub enum KafkaPoint {
     Begun,
     /// So many of its records have been given to the client.
     Produced(usize),
-    /// All of them have arrived.
-    Flushed,
     /// The mark has been sent.
     Marked,
+    /// All records have arrived.
+    Flushed,
     /// The commit has been asked for; the answer is lost.
     Unanswered,
     /// The commit has been answered.

@@ -69,17 +69,25 @@ impl Session {
         if let Some(letter) = letter {
             let given = |number| strike(target, Point::Produced(number));
             self.output.produce(letter, waiting, given)?;
-            self.output.arrived(waiting)?;
-            strike(target, Point::Flushed)?;
         }
         let offsets = offsets(&self.output.topic, mark).map_err(failed)?;
-        // It is not resumed, and what does not come in time may spoil the transaction: so this is
-        // not cut short before a coordinator that is restarting can be back.
+        // Records are on their way meanwhile. It is not resumed, and what does not come in time may
+        // spoil the transaction: so this is not cut short before a coordinator that is restarting
+        // can be back.
         let send = |left: Duration| {
             producer.send_offsets_to_transaction(&offsets, &self.group, left.min(RESTARTING))
         };
-        retried(&self.output, waiting, send).map_err(failed)?;
+        let sent = retried(&self.output, waiting, send);
+        if sent.is_err() {
+            // What became of a record says more than that its transaction failed.
+            self.output.arrived(waiting)?;
+        }
+        sent.map_err(failed)?;
         strike(target, marked)?;
+        if letter.is_some() {
+            self.output.arrived(waiting)?;
+            strike(target, Point::Flushed)?;
+        }
         if target.strikes(unanswered) {
             let _ = producer.commit_transaction(Duration::from_millis(1));
             return Err(struck(unanswered));
