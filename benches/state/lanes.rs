@@ -69,6 +69,8 @@ impl Lanes {
         let (jobs, commits) = mpsc::channel::<Commit>();
         let (tell, done) = mpsc::channel();
         let (wake, woken) = mpsc::channel();
+        // What a process before left in the log may fill it, and then no commit would ask for this.
+        let _ = wake.send(());
         let (writing, failure) = (Arc::<AtomicBool>::default(), Failure::default());
         let (base_store, base_writing, base_failure) =
             (store.clone(), writing.clone(), failure.clone());

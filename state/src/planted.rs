@@ -44,7 +44,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("outer-row-twice", "joins_law"),
     ("interval-off-by-one", "joins_law"),
     ("outer-row-left-time", "joins_law"),
-    ("join-evicts-early", "joins_law"),
+    ("join-evicts-early", "joins"),
     ("false-null-same-tick", "joins_law"),
     ("as-of-takes-later", "joins_law"),
     ("inclusive-watermark", "windows_law"),
