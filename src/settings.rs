@@ -37,8 +37,8 @@ pub struct Settings {
     /// How many ticks may be open at once. Default: 2.
     #[serde(default = "default_ticks_in_flight")]
     pub ticks_in_flight: usize,
-    /// Bytes of memory for state: hot tables, the tail of the log, RocksDB's cache and its
-    /// buffers. Past it, state that the store holds is forgotten and read again when needed.
+    /// Bytes of memory for state: hot tables, the tail of the log, RocksDB's
+    /// cache. Past it, state that the store holds is forgotten and read again when needed.
     /// Default: 1 GiB.
     ///
     /// What the allocator keeps for itself comes on top. glibc's malloc keeps some for each thread
@@ -47,8 +47,8 @@ pub struct Settings {
     #[serde(default = "default_memory_budget")]
     pub memory_budget: u64,
     /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened
-    /// until RocksDB has caught up. They are kept in memory too, and copied on their way into
-    /// RocksDB, so that they are an eighth of `memory_budget` at most, but may always be 1 MiB.
+    /// until RocksDB has caught up. They are kept in memory too, with an index, so that they are an
+    /// eighth of `memory_budget` at most, but may always be 1 MiB.
     /// Default: 64 MiB.
     #[serde(default = "default_log_tail_limit")]
     pub log_tail_limit: u64,

@@ -1,7 +1,8 @@
 # Apache Kafka: one node that is broker and controller, for scripts/servers.sh.
 #
 # KAFKA_HEAP  MiB of heap (512)
-# KAFKA_FAST  1 for all compilers of the JVM, and the collector of Kafka's own scripts: for measurements
+# KAFKA_FAST  1 for all compilers of the JVM, and the collector of Kafka's own scripts: for
+#             measurements
 #
 # Topics are not created by themselves. Some names are refused, for tests of authorisation:
 # topics `no-read-*` cannot be read and `no-write-*` cannot be written, groups `no-group-*` and

@@ -49,7 +49,8 @@ const WAIT: Duration = Duration::from_millis(10);
 /// Bits per key of the filter that spares reads of keys that are not there.
 const FILTER_BITS: f64 = 10.0;
 
-/// Flushes and compactions write at most so many bytes a second, so that commits find the disk.
+/// Compactions write at most so many bytes a second, so that commits find the disk. What moves into
+/// the base is not held to it.
 const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
 
 fn options(memory: u64) -> Options {
