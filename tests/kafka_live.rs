@@ -82,8 +82,19 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 fn wait_for(handle: &Handle, millis: i64) {
-    wait_until(&format!("the watermark {millis}"), || watermark(&handle.metrics()) >= millis);
+    let started = Instant::now();
+    while watermark(&handle.metrics()) < millis {
+        let in_time = started.elapsed() < Duration::from_secs(60) && !handle.is_finished();
+        assert!(in_time, "the watermark {millis} did not come: {:#?}", handle.metrics());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(watermark(&handle.metrics()), millis);
+}
+
+/// What clients complain of is shown where the test fails; more of it with `RUST_LOG`.
+fn show_log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }
 
 /// The watermark stays where it is for a while.
@@ -182,6 +193,7 @@ fn a_partition_that_falls_silent_holds_time_until_it_is_idle() {
 #[test]
 fn a_broker_that_stands_still_loses_and_repeats_nothing_and_makes_nothing_late() {
     let Some(broker) = servers::private_kafka() else { return };
+    show_log();
     let full = std::env::var("LIVE").is_ok_and(|value| value == "full");
     let still = Duration::from_secs(if full { 30 } else { 5 });
     let topic = Topic::create_as(broker.address(), "in".to_owned(), 4);

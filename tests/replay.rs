@@ -1,8 +1,7 @@
 //! A long replay from the start of a topic, by a process with little memory: its resident memory
 //! is to stay within the budget and a constant, however much there is to read.
 //!
-//! `REPLAY_GB` says how much that is: 0.1 GB without it. With 2 it passes; with 10 it does not yet,
-//! see docs/PERFORMANCE.md.
+//! `REPLAY_GB` says how much that is: 0.1 GB without it.
 #![cfg(all(feature = "kafka", target_os = "linux"))]
 
 mod servers;
@@ -25,11 +24,9 @@ const BUDGET: u64 = 64 * MIB;
 /// What the client fetches ahead over all partitions, by the source's documentation, and one
 /// answer of the broker for each partition that may come on top.
 const FETCHED_AHEAD: u64 = 16 * MIB + PARTITIONS * MIB;
-/// The commit that closes a window deletes each of its keys, nearly half a million: in the table,
-/// in the list of changes and in the index over commits some 150 bytes each.
-const CLOSING: u64 = 64 * MIB;
-/// What the allocator keeps of what it was given back, and what is on its way in open ticks.
-const IN_PASSING: u64 = 32 * MIB;
+/// What the allocator keeps of what it was given back, what is on its way in open ticks and in
+/// commits, and what RocksDB takes to move and to compact.
+const IN_PASSING: u64 = 96 * MIB;
 
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 struct Event {
@@ -186,11 +183,10 @@ fn memory_does_not_grow_with_what_is_replayed() {
     }
     assert_eq!(events, records, "something was lost or repeated");
     println!("resident memory second by second, in MiB: {seconds:?}");
-    let limit = BUDGET + baseline + FETCHED_AHEAD + CLOSING + IN_PASSING;
+    let limit = BUDGET + baseline + FETCHED_AHEAD + IN_PASSING;
     println!(
         "replay: {:.1} GB in {:.0} s, at most {} MiB resident; allowed are {} MiB: {} of budget, \
-         {} of the process at rest, {} fetched ahead, {} of the commit that closes a window, \
-         {} in passing",
+         {} of the process at rest, {} fetched ahead, {} in passing",
         (records * RECORD as u64) as f64 / 1e9,
         took.as_secs_f64(),
         most / MIB,
@@ -198,7 +194,6 @@ fn memory_does_not_grow_with_what_is_replayed() {
         BUDGET / MIB,
         baseline / MIB,
         FETCHED_AHEAD / MIB,
-        CLOSING / MIB,
         IN_PASSING / MIB,
     );
     topic.delete();

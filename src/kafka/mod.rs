@@ -18,6 +18,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::statistics::Statistics;
 
 pub(crate) use error::{failed, is_permanent, reason};
+pub(crate) use reach::{Call, Reaching};
 
 use crate::error::Error;
 use crate::source::signal::lock;

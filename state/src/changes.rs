@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use crate::{Error, KeyGroup};
 
-/// What one operator changed since the last commit: entries put or deleted, in one buffer of at
-/// most 4 GiB.
+/// What one operator changed since the last commit, in one buffer of at most 4 GiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
     operator: Arc<str>,
@@ -18,18 +17,43 @@ pub struct Changes {
 pub(crate) struct Change {
     pub(crate) start: u32,
     pub(crate) key_len: u32,
-    /// One more than the value's length; 0 for a deletion.
+    /// One more than the value's length; 0 for a deletion, [`DELETE_PREFIX`] for one by prefix.
     pub(crate) value: u32,
     pub(crate) group: KeyGroup,
 }
 
-/// A change as it is read: the group, the key, and the value if there is one.
-pub type Entry<'a> = (KeyGroup, &'a [u8], Option<&'a [u8]>);
+/// In place of a value's length: all keys are deleted that begin with this one.
+pub(crate) const DELETE_PREFIX: u32 = u32::MAX;
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op<'a> {
+    /// It has this value.
+    Put(&'a [u8]),
+    /// It is deleted.
+    Delete,
+    /// All keys of its group that begin with it are deleted.
+    DeletePrefix,
+}
+
+impl<'a> Op<'a> {
+    /// The value that is put.
+    #[must_use]
+    pub fn value(self) -> Option<&'a [u8]> {
+        match self {
+            Op::Put(value) => Some(value),
+            Op::Delete | Op::DeletePrefix => None,
+        }
+    }
+}
+
+/// A change as it is read: the group, the key, and what becomes of it.
+pub type Entry<'a> = (KeyGroup, &'a [u8], Op<'a>);
 
 fn small(length: usize) -> Result<u32, Error> {
     u32::try_from(length)
         .ok()
-        .filter(|length| *length < u32::MAX)
+        .filter(|length| *length < DELETE_PREFIX - 1)
         .ok_or_else(|| Error::Encode("an operator changed more than 4 GiB in one commit".into()))
 }
 
@@ -70,10 +94,32 @@ impl Changes {
         group: KeyGroup,
         key: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        self.push(group, key, 0)
+    }
+
+    /// Deletes all entries of the group whose keys begin with `prefix`, which appends its bytes:
+    /// those of earlier commits, and those that were put before in this one.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete).
+    pub fn delete_prefix(
+        &mut self,
+        group: KeyGroup,
+        prefix: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.push(group, prefix, DELETE_PREFIX)
+    }
+
+    fn push(
+        &mut self,
+        group: KeyGroup,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+        value: u32,
+    ) -> Result<(), Error> {
         let start = self.bytes.len();
         key(&mut self.bytes)?;
         let (key_len, start) = (small(self.bytes.len())? - small(start)?, small(start)?);
-        self.entries.push(Change { start, key_len, value: 0, group });
+        self.entries.push(Change { start, key_len, value, group });
         Ok(())
     }
 
@@ -117,7 +163,12 @@ impl Changes {
         let Change { start, key_len, value, group } = self.entries[index];
         let (start, key_len) = (start as usize, key_len as usize);
         let (key, rest) = self.bytes[start..].split_at(key_len);
-        (group, key, value.checked_sub(1).map(|length| &rest[..length as usize]))
+        let op = match value {
+            0 => Op::Delete,
+            DELETE_PREFIX => Op::DeletePrefix,
+            length => Op::Put(&rest[..length as usize - 1]),
+        };
+        (group, key, op)
     }
 
     /// The changes in the order in which they were made.

@@ -14,7 +14,7 @@ use crate::files::Disk;
 use crate::files::Files;
 use crate::log::{Log, Recovered, recover};
 use crate::memtable::Memtable;
-use crate::merge::{Merge, overlay, owned, scan_base};
+use crate::merge::{Merge, Newer, OwnedNewer, overlay, scan_base};
 use crate::planted::planted;
 use crate::store::{Found, Tail, Visit};
 use crate::{Commit, Error, KeyGroup, Store};
@@ -392,11 +392,15 @@ impl Store for DurableStore {
     ) -> Result<(), Error> {
         let state = self.lock();
         let frozen = state.frozen.clone();
-        let current = owned(state.current.sorted(operator, &groups, prefix));
+        let current = state.current.cleared(operator, &groups, prefix);
+        let current = OwnedNewer::new(state.current.sorted(operator, &groups, prefix), current);
         drop(state);
-        let mut newer =
-            frozen.as_ref().map_or(Vec::new(), |frozen| frozen.sorted(operator, &groups, prefix));
-        overlay(&mut newer, current.iter().map(|(g, k, v)| (*g, k.as_slice(), v.as_deref())));
+        let mut newer = Newer { entries: Vec::new(), cleared: Vec::new() };
+        if let Some(frozen) = &frozen {
+            newer.entries = frozen.sorted(operator, &groups, prefix);
+            newer.cleared.push(frozen.cleared(operator, &groups, prefix));
+        }
+        overlay(&mut newer, &current);
         let mut merge = Merge::new(newer, visit);
         let operator = operator_prefix(operator);
         if prefix.is_empty() {

@@ -6,6 +6,7 @@
 
 pub mod base;
 mod changes;
+mod cleared;
 mod codec;
 mod durable;
 mod error;
@@ -25,7 +26,7 @@ pub mod snapshot;
 mod store;
 mod table;
 
-pub use changes::{Changes, Commit, Entry};
+pub use changes::{Changes, Commit, Entry, Op};
 pub use codec::{decode, decode_sealed, encode_into, encode_sealed};
 pub use durable::DurableStore;
 pub use error::Error;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::{Found, Visit};
-use crate::{Commit, Error, KeyGroup, Store};
+use crate::{Commit, Error, KeyGroup, Op, Store};
 
 type EntryKey = (String, KeyGroup, Vec<u8>);
 
@@ -19,6 +19,24 @@ pub struct MemStore {
 struct Contents {
     record: Option<Vec<u8>>,
     entries: BTreeMap<EntryKey, Vec<u8>>,
+}
+
+impl Contents {
+    fn change(&mut self, key: EntryKey, op: Op<'_>) {
+        match op {
+            Op::Put(value) => drop(self.entries.insert(key, value.to_vec())),
+            Op::Delete => drop(self.entries.remove(&key)),
+            Op::DeletePrefix => {
+                let (operator, group, prefix) = &key;
+                let gone = self.entries.range(key.clone()..).map(|(key, _)| key);
+                let gone = gone
+                    .take_while(|(o, g, k)| o == operator && g == group && k.starts_with(prefix));
+                for key in gone.cloned().collect::<Vec<_>>() {
+                    self.entries.remove(&key);
+                }
+            }
+        }
+    }
 }
 
 impl MemStore {
@@ -50,12 +68,9 @@ impl Store for MemStore {
     fn commit(&self, commit: Commit) -> Result<(), Error> {
         let mut contents = self.lock();
         for changes in &commit.changes {
-            for (group, key, value) in changes.iter() {
+            for (group, key, op) in changes.iter() {
                 let key = (changes.operator().to_string(), group, key.to_vec());
-                match value {
-                    Some(value) => contents.entries.insert(key, value.to_vec()),
-                    None => contents.entries.remove(&key),
-                };
+                contents.change(key, op);
             }
         }
         contents.record = Some(commit.record);

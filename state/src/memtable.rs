@@ -8,7 +8,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use crate::base::{Position, VisitChange, operator_prefix};
-use crate::changes::{Changes, Commit, Entry};
+use crate::changes::{Changes, Commit, Entry, Op};
+use crate::cleared::{Cleared, Order};
+use crate::planted::planted;
 use crate::{KEY_GROUPS, KeyGroup, hash_bytes};
 
 /// The last change of each key, in commits that stay as they were.
@@ -33,11 +35,12 @@ const PARTS: usize = KEY_GROUPS as usize + 1;
 struct Index {
     parts: Vec<HashTable<Place>>,
     len: usize,
+    cleared: Cleared,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Index { parts: vec![HashTable::new()], len: 0 }
+        Index { parts: vec![HashTable::new()], len: 0, cleared: Cleared::default() }
     }
 }
 
@@ -84,6 +87,12 @@ impl Index {
         }
     }
 
+    /// Whether a change was made after the last deletion that would hide it.
+    fn is_live(&self, order: Order, (group, key, _): &Entry<'_>) -> bool {
+        let cleared = self.cleared.last(*group, key);
+        cleared.is_none_or(|cleared| cleared < order) || planted("cleared-come-back")
+    }
+
     /// The changes of some groups, and maybe of others.
     fn of_groups(&self, groups: &Range<KeyGroup>) -> impl Iterator<Item = &Place> {
         let parts = match self.parts.len() {
@@ -104,6 +113,12 @@ struct Place {
     commit: u32,
     changes: u32,
     entry: u32,
+}
+
+impl Place {
+    fn order(&self) -> Order {
+        (self.commit, self.changes, self.entry)
+    }
 }
 
 fn hash(group: KeyGroup, key: &[u8]) -> u64 {
@@ -158,14 +173,17 @@ impl Memtable {
             if table.len == 0 {
                 table.reserve(commits, changes.len());
             }
-            for (entry_index, (group, key, _)) in changes.iter().enumerate() {
+            for (entry_index, (group, key, op)) in changes.iter().enumerate() {
                 let place = Place {
                     hash: hash(group, key),
                     commit: index,
                     changes: changes_index as u32,
                     entry: entry_index as u32,
                 };
-                table.insert(commits, place, group, key);
+                match op {
+                    Op::DeletePrefix => table.cleared.insert(group, key, place.order()),
+                    Op::Put(_) | Op::Delete => table.insert(commits, place, group, key),
+                }
             }
         }
     }
@@ -201,40 +219,68 @@ impl Memtable {
         let place = index.parts[index.part(group)].find(hash(group, key), |place| {
             let (other_group, other_key, _) = entry(&self.commits, *place);
             other_group == group && other_key == key
-        })?;
-        Some(entry(&self.commits, *place).2)
+        });
+        match place.map(|place| (place.order(), entry(&self.commits, *place))) {
+            Some((order, entry)) if index.is_live(order, &entry) => Some(entry.2.value()),
+            Some(_) => Some(None),
+            None => index.cleared.last(group, key).map(|_| None),
+        }
     }
 
-    /// The last change of each key of an operator, in order.
+    /// Deletions by prefix that may hide older changes than those of this table.
+    pub(crate) fn cleared(
+        &self,
+        operator: &str,
+        groups: &Range<KeyGroup>,
+        prefix: &[u8],
+    ) -> Cleared {
+        let index = self.operators.get(operator);
+        index.map_or_else(Cleared::default, |index| index.cleared.among(groups, prefix))
+    }
+
+    /// The last change of each key of an operator, in order, but for those that a deletion by
+    /// prefix hides.
     pub(crate) fn sorted(
         &self,
         operator: &str,
         groups: &Range<KeyGroup>,
         prefix: &[u8],
     ) -> Vec<Entry<'_>> {
-        let index = self.operators.get(operator).into_iter();
-        let places = index.flat_map(|index| index.of_groups(groups));
-        let entries = places
-            .map(|place| entry(&self.commits, *place))
-            .filter(|(group, key, _)| groups.contains(group) && key.starts_with(prefix));
-        in_order(entries)
+        let Some(index) = self.operators.get(operator) else { return Vec::new() };
+        let entries = index
+            .of_groups(groups)
+            .map(|place| (place.order(), entry(&self.commits, *place)))
+            .filter(|(_, (group, key, _))| groups.contains(group) && key.starts_with(prefix))
+            .filter(|(order, entry)| index.is_live(*order, entry));
+        in_order(entries.map(|(_, entry)| entry))
     }
 
-    /// Gives the last change of every key, by full key, in order. What is held at a time is what
-    /// one key group has changed.
+    /// Gives the deletions by prefix, and then the last change of every key that none of them
+    /// hides, by full key, in order. What is held at a time is what one key group has changed.
     pub(crate) fn each_change(&self, visit: &mut VisitChange<'_>) {
         let mut operators: Vec<(Vec<u8>, &Index)> =
             self.operators.iter().map(|(id, index)| (operator_prefix(id), index)).collect();
         // Ids of which one begins with the other are ordered otherwise with a zero byte behind.
         operators.sort_by(|a, b| a.0.cmp(&b.0));
-        for (mut full, index) in operators {
-            let prefix = full.len();
+        let mut full = Vec::new();
+        let mut give = |operator: &[u8], (group, key, op): Entry<'_>| {
+            full.clear();
+            full.extend_from_slice(operator);
+            full.extend_from_slice(&group.to_be_bytes());
+            full.extend_from_slice(key);
+            visit(&full, op);
+        };
+        for (operator, index) in &operators {
+            for (group, prefix) in index.cleared.iter() {
+                give(operator, (group, prefix, Op::DeletePrefix));
+            }
+        }
+        for (operator, index) in &operators {
             for part in &index.parts {
-                for (group, key, value) in in_order(part.iter().map(|p| entry(&self.commits, *p))) {
-                    full.truncate(prefix);
-                    full.extend_from_slice(&group.to_be_bytes());
-                    full.extend_from_slice(key);
-                    visit(&full, value);
+                let entries = part.iter().map(|p| (p.order(), entry(&self.commits, *p)));
+                let live = entries.filter(|(order, entry)| index.is_live(*order, entry));
+                for entry in in_order(live.map(|(_, entry)| entry)) {
+                    give(operator, entry);
                 }
             }
         }
@@ -297,18 +343,18 @@ mod tests {
                 for ((group, key, value), expected) in found.into_iter().zip(expected) {
                     assert_eq!(
                         (group, key, value),
-                        (expected.0, &expected.1[..], Some(&[expected.2][..]))
+                        (expected.0, &expected.1[..], Op::Put(&[expected.2][..]))
                     );
                 }
             }
             let mut visited = Vec::new();
             let all = table.sorted("op", &(0..u16::MAX), &[]);
-            let visit = &mut |full: &[u8], value: Option<&[u8]>| {
-                visited.push((full.to_vec(), value.map(<[u8]>::to_vec)));
+            let visit = &mut |full: &[u8], op: Op<'_>| {
+                visited.push((full.to_vec(), op.value().map(<[u8]>::to_vec)));
             };
             table.each_change(visit);
             let full = |(group, key, value): &Entry<'_>| {
-                (full_key("op", *group, key), value.map(<[u8]>::to_vec))
+                (full_key("op", *group, key), value.value().map(<[u8]>::to_vec))
             };
             assert_eq!(visited, all.iter().map(full).collect::<Vec<_>>());
             assert!(visited.is_sorted());

@@ -12,6 +12,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("evicted-before-stored", "table::tests"),
     ("tombstone-dropped-early", "table::tests"),
     ("buried-read-again", "closing"),
+    ("cleared-come-back", "conformance"),
     ("copy-on-write-skipped", "table::tests"),
     ("freeze-without-check", "freeze"),
     ("log-never-missed", "freeze"),

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use highwater_state::Op;
 use highwater_state::base::{Base, Position, RocksBase, VisitChange};
 
 /// Some megabytes of entries: several of RocksDB's buffers, as it is opened here.
@@ -10,7 +11,7 @@ const CHANGES: u32 = 60_000;
 
 fn change(visit: &mut VisitChange<'_>, number: u32) {
     let key = [b"eop\0\0\0".as_slice(), &number.to_be_bytes()].concat();
-    visit(&key, Some(&[number as u8; 64]));
+    visit(&key, Op::Put(&[number as u8; 64]));
 }
 
 fn entries(base: &RocksBase) -> usize {

@@ -9,11 +9,27 @@ use highwater_state::fault::{SimDisk, Survival};
 use highwater_state::{Changes, Commit, DurableStore, Error, KEY_GROUPS, MemStore, Store};
 use proptest::prelude::*;
 
-/// Operator, group, key, and the value to put; `None` deletes.
-type Change = (u8, u16, Vec<u8>, Option<Vec<u8>>);
+/// Operator, group, key, and what becomes of it.
+type Change = (u8, u16, Vec<u8>, What);
+
+#[derive(Clone, Debug)]
+enum What {
+    Put(Vec<u8>),
+    Delete,
+    DeletePrefix,
+}
+
+fn what() -> impl Strategy<Value = What> {
+    prop_oneof![
+        5 => any::<Vec<u8>>().prop_map(What::Put),
+        3 => Just(What::Delete),
+        2 => Just(What::DeletePrefix),
+    ]
+}
 
 fn commits() -> impl Strategy<Value = Vec<Vec<Change>>> {
-    let change = (0u8..3, 0u16..6, prop::collection::vec(0u8..3, 0..3), any::<Option<Vec<u8>>>());
+    let byte = prop_oneof![0u8..3, Just(u8::MAX)];
+    let change = (0u8..3, 0u16..6, prop::collection::vec(byte, 0..3), what());
     prop::collection::vec(prop::collection::vec(change, 0..20), 1..8)
 }
 
@@ -23,19 +39,20 @@ const OPERATORS: [&str; 3] = ["count", "counts", "count.late"];
 fn build(number: usize, changes: &[Change]) -> Commit {
     let changes = OPERATORS.iter().enumerate().map(|(index, operator)| {
         let mut list = Changes::new(Arc::from(*operator));
-        for (_, group, key, value) in changes.iter().filter(|c| usize::from(c.0) == index) {
+        for (_, group, key, what) in changes.iter().filter(|c| usize::from(c.0) == index) {
             // The last group too, not only the first few.
             let group = if *group == 5 { KEY_GROUPS - 1 } else { *group };
             let write_key = |bytes: &mut Vec<u8>| {
                 bytes.extend_from_slice(key);
                 Ok(())
             };
-            match value {
-                Some(value) => list.put(group, write_key, |bytes| {
+            match what {
+                What::Put(value) => list.put(group, write_key, |bytes| {
                     bytes.extend_from_slice(value);
                     Ok(())
                 }),
-                None => list.delete(group, write_key),
+                What::Delete => list.delete(group, write_key),
+                What::DeletePrefix => list.delete_prefix(group, write_key),
             }
             .unwrap();
         }

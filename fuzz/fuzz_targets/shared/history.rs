@@ -41,6 +41,12 @@ pub fn next(before: &Content, number: u64, input: &mut Input<'_>) -> (Commit, Co
         if choice >> 6 == 3 {
             lists[operator].delete(group, write(key)).expect("no failure");
             content.entries.remove(&place);
+        } else if choice >> 6 == 2 && input.byte() & 1 == 1 {
+            let hit = |(o, g, k): &(usize, u16, Vec<u8>)| {
+                (*o, *g) == (operator, group) && k.starts_with(&key)
+            };
+            content.entries.retain(|place, _| !hit(place));
+            lists[operator].delete_prefix(group, write(key)).expect("no failure");
         } else {
             let length = input.below(40);
             let value = input.bytes(length).to_vec();

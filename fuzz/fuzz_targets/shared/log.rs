@@ -133,7 +133,7 @@ fn never_written(input: &mut Input<'_>) -> Image {
         let name = format!("state/log/{incarnation:016x}-{:016x}.log", before + 1);
         let mut content = Vec::new();
         if seal & 1 != 0 {
-            content.extend_from_slice(b"HWLOG001");
+            content.extend_from_slice(if seal & 4 != 0 { b"HWLOG001" } else { b"HWLOG002" });
             content.extend([incarnation, before, 0].map(u64::to_le_bytes).concat());
             content.extend(hash_bytes(&content).to_le_bytes());
         }

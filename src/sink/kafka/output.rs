@@ -1,6 +1,6 @@
 //! A client that produces records, and learns what becomes of them.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -12,8 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use super::failure::Failure;
 use super::letter::{Record, Records};
 use super::target::{Target, Waiting};
-use crate::error::Error;
-use crate::kafka::Context;
+use crate::error::{Error, ErrorKind};
+use crate::kafka::{Call, Context, Reaching};
 use crate::source::signal::lock;
 
 /// Between two questions to the client whether it has something to say.
@@ -59,16 +59,30 @@ fn is_purged(error: &KafkaError) -> bool {
 /// A client that produces.
 pub(super) struct Output {
     pub(super) topic: String,
-    pub(super) producer: BaseProducer<Deliveries>,
+    // Its thread holds the client too, and ends first.
+    reaching: Reaching,
+    pub(super) producer: Arc<BaseProducer<Deliveries>>,
 }
 
 impl Output {
     pub(super) fn start(target: &Target, id: &str) -> Result<Self, Failure> {
         let deliveries =
             Deliveries { client: target.connection.context(), failed: Mutex::default() };
-        let producer = target.producer(id)?.create_with_context(deliveries);
+        let producer: Result<BaseProducer<_>, _> =
+            target.producer(id)?.create_with_context(deliveries);
         let producer = producer.map_err(|e| Failure::of("the client cannot be made", e))?;
-        Ok(Output { topic: target.topic.clone(), producer })
+        let producer = Arc::new(producer);
+        let client = producer.clone();
+        let reach = move || client.context().client.reach_again(client.client());
+        let reaching = Reaching::start(reach).map_err(|e| {
+            Failure::Final(Error::new(ErrorKind::Io, "cannot start a thread").because(e))
+        })?;
+        Ok(Output { topic: target.topic.clone(), reaching, producer })
+    }
+
+    /// The client is waited for until this is dropped: it may have forgotten whom to ask.
+    pub(super) fn call(&self) -> Call<'_> {
+        self.reaching.call()
     }
 
     /// Gives the records of a letter to the client, which sends them as it can.
@@ -78,6 +92,7 @@ impl Output {
         waiting: &Waiting,
         mut given: impl FnMut(usize) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let _call = self.call();
         let mut records = Records::of(letter)?;
         let mut number = 0;
         while let Some(record) = records.next()? {
@@ -121,6 +136,7 @@ impl Output {
 
     /// Waits until everything that was given has arrived.
     pub(super) fn arrived(&self, waiting: &Waiting) -> Result<(), Failure> {
+        let _call = self.call();
         while self.producer.in_flight_count() > 0 {
             self.wait_a_little(waiting)?;
         }
@@ -134,9 +150,6 @@ impl Output {
         self.check()?;
         if self.producer.in_flight_count() == in_flight {
             std::thread::sleep(POLL);
-        }
-        if waiting.is_slow() {
-            self.reach_again();
         }
         if !waiting.is_over() {
             return Ok(());
@@ -157,11 +170,6 @@ impl Output {
     fn why_purged(&self, purged: KafkaError) -> Failure {
         let cause = self.producer.begin_transaction().err().unwrap_or(purged);
         Failure::of("records were not taken", cause)
-    }
-
-    /// There is no answer: the client may have forgotten whom to ask.
-    pub(super) fn reach_again(&self) {
-        self.producer.context().client.reach_again(self.producer.client());
     }
 
     /// What the client complained of last may say why there is no answer.

@@ -11,7 +11,7 @@ use super::failure::{Failure, strike, struck};
 use super::fault::KafkaPoint;
 use super::marks::{Marks, offsets};
 use super::output::{Output, POLL};
-use super::target::{SLOW, Target, Waiting};
+use super::target::{Target, Waiting};
 use crate::sink::Mark;
 
 /// How long a coordinator may take to restart before a transaction is begun anew.
@@ -37,7 +37,7 @@ impl Session {
         let producer = &output.producer;
         // A client that knows its brokers finds the coordinator at once, and not after a timer.
         let _ = producer.client().fetch_metadata(Some(&target.topic), waiting.left());
-        let init = |left: Duration| producer.init_transactions(left.min(SLOW));
+        let init = |left| producer.init_transactions(left);
         retried(&output, waiting, init).map_err(|error| {
             let what = format!("the transactional id `{id}` cannot be used");
             output.because(Failure::of(what, error))
@@ -92,7 +92,7 @@ impl Session {
             let _ = producer.commit_transaction(Duration::from_millis(1));
             return Err(struck(unanswered));
         }
-        let commit = |left: Duration| producer.commit_transaction(left.min(SLOW));
+        let commit = |left| producer.commit_transaction(left);
         retried(&self.output, waiting, commit).map_err(failed)?;
         strike(target, committed)
     }
@@ -112,12 +112,10 @@ fn retried(
     waiting: &Waiting,
     mut call: impl FnMut(Duration) -> KafkaResult<()>,
 ) -> KafkaResult<()> {
+    let _call = output.call();
     loop {
         match call(waiting.left()) {
             Err(KafkaError::Transaction(error)) if error.is_retriable() && !waiting.is_over() => {
-                if waiting.is_slow() {
-                    output.reach_again();
-                }
                 std::thread::sleep(POLL);
             }
             result => return result,

@@ -1,6 +1,5 @@
 //! What the program said of the topic, and the clients that follow from it.
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -132,15 +131,10 @@ impl Target {
     }
 }
 
-/// After so long without an answer the client is told again whom to ask.
-pub(super) const SLOW: Duration = Duration::from_micros(SLOW_MICROS as u64);
-const SLOW_MICROS: i64 = 2_000_000;
-
 /// Tries again, less and less often, for as long as the program said.
 pub(super) struct Waiting {
     clock: SystemClock,
     until_micros: i64,
-    slow_micros: Cell<i64>,
     pause: Duration,
 }
 
@@ -148,20 +142,8 @@ impl Waiting {
     pub(super) fn new(patience: Duration) -> Self {
         let clock = SystemClock::new();
         let patience = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
-        let now_micros = clock.now_micros();
-        let until_micros = now_micros.saturating_add(patience);
-        let slow_micros = Cell::new(now_micros + SLOW_MICROS);
-        Waiting { clock, until_micros, slow_micros, pause: Duration::from_millis(10) }
-    }
-
-    /// Whether it takes long; once every [`SLOW`].
-    pub(super) fn is_slow(&self) -> bool {
-        let now_micros = self.clock.now_micros();
-        let is_slow = now_micros >= self.slow_micros.get();
-        if is_slow {
-            self.slow_micros.set(now_micros + SLOW_MICROS);
-        }
-        is_slow
+        let until_micros = clock.now_micros().saturating_add(patience);
+        Waiting { clock, until_micros, pause: Duration::from_millis(10) }
     }
 
     /// What is left, at least a little, so that whoever asks gets an answer.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Base, EachChange, Position, VisitRaw};
+use super::{Base, EachChange, Position, VisitRaw, behind};
 use crate::files::{Files, write_whole};
 use crate::store::Found;
-use crate::{Error, decode_sealed, encode_sealed};
+use crate::{Error, Op, decode_sealed, encode_sealed};
 
 const NAME: &str = "base";
 
@@ -76,11 +76,15 @@ impl Base for FileBase {
         changes: &mut EachChange<'_>,
     ) -> Result<(), Error> {
         let mut contents = self.lock();
-        changes(&mut |key, value| {
-            match value {
-                Some(value) => contents.entries.insert(key.to_vec(), value.to_vec()),
-                None => contents.entries.remove(key),
-            };
+        changes(&mut |key, op| match op {
+            Op::Put(value) => drop(contents.entries.insert(key.to_vec(), value.to_vec())),
+            Op::Delete => drop(contents.entries.remove(key)),
+            Op::DeletePrefix => {
+                let mut from = contents.entries.split_off(key);
+                if let Some(behind) = behind(key) {
+                    contents.entries.append(&mut from.split_off(&behind));
+                }
+            }
         });
         contents.position = position;
         contents.record = Some(record.to_vec());

@@ -15,7 +15,7 @@ pub use rocks::RocksBase;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::store::Found;
-use crate::{Error, KeyGroup};
+use crate::{Error, KeyGroup, Op};
 
 /// A place in the chain of commits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,11 +29,12 @@ pub struct Position {
 /// Takes an entry's full key and value, and says whether it wants more.
 pub type VisitRaw<'a> = dyn FnMut(&[u8], &[u8]) -> Result<bool, Error> + 'a;
 
-/// Takes a change: an entry's full key, and its value or `None` where it is deleted.
-pub type VisitChange<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
+/// Takes a change: an entry's full key, or the beginning of those that are deleted.
+pub type VisitChange<'a> = dyn FnMut(&[u8], Op<'_>) + 'a;
 
-/// Gives each change to a visitor, in order of full key, each key once. Nobody needs to hold all
-/// of them at a time.
+/// Gives each change to a visitor: first the deletions by prefix, which are of what the base held
+/// before and nothing else; then all others, in order of full key, each key once. Nobody needs to
+/// hold all of them at a time.
 pub type EachChange<'a> = dyn FnMut(&mut VisitChange<'_>) + 'a;
 
 /// Sorted entries by full key, with the position and record of the commit up to which they are
@@ -106,6 +107,14 @@ pub(crate) fn full_key(operator: &str, group: KeyGroup, key: &[u8]) -> Vec<u8> {
     full.extend_from_slice(&group.to_be_bytes());
     full.extend_from_slice(key);
     full
+}
+
+/// The first key behind all that begin with `prefix`; nothing where no key can be.
+pub(crate) fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut behind = prefix[..=last].to_vec();
+    behind[last] += 1;
+    Some(behind)
 }
 
 /// Puts a checksum before a value.

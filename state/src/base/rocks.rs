@@ -17,11 +17,11 @@ use rocksdb::{
 };
 
 use super::{
-    Base, EachChange, Position, VisitRaw, decode_head, encode_head, manifest, seal, unseal,
+    Base, EachChange, Position, VisitRaw, behind, decode_head, encode_head, manifest, seal, unseal,
 };
-use crate::Error;
 use crate::planted::planted;
 use crate::store::Found;
+use crate::{Error, Op};
 
 /// The key of position and record; it stands behind all entries.
 const HEAD: &[u8] = b"head2";
@@ -128,16 +128,21 @@ impl RocksBase {
         let mut file = SstFileWriter::create(&self.options);
         file.open(path)?;
         let (mut written, mut sealed) = (Ok(()), Vec::new());
-        changes(&mut |key, value| {
+        changes(&mut |key, op| {
             if written.is_err() {
                 return;
             }
-            written = match value {
-                Some(value) => {
+            written = match op {
+                Op::Put(value) => {
                     seal(value, &mut sealed);
                     file.put(key, &sealed)
                 }
-                None => file.delete(key),
+                Op::Delete => file.delete(key),
+                // Of what other files hold: not of what is in this one.
+                Op::DeletePrefix => match behind(key) {
+                    Some(behind) => file.delete_range(key, &behind),
+                    None => Ok(()),
+                },
             };
         });
         written?;

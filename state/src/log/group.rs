@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::base::Position;
-use crate::changes::{Change, Changes, Commit};
+use crate::changes::{Change, Changes, Commit, DELETE_PREFIX};
 use crate::planted::planted;
 use crate::{KeyGroup, hash_bytes};
 
@@ -233,7 +233,8 @@ impl<'a> Reader<'a> {
             let group = KeyGroup::from_le_bytes([entry[0], entry[1]]);
             let (key_len, value) = (word(2), word(6));
             changes.entries.push(Change { start, key_len, value, group });
-            let length = key_len.checked_add(value.saturating_sub(1))?;
+            let value_len = if value == DELETE_PREFIX { 0 } else { value.saturating_sub(1) };
+            let length = key_len.checked_add(value_len)?;
             start = start.checked_add(length)?;
         }
         changes.bytes = self.counted()?.to_vec();

@@ -20,7 +20,10 @@ use crate::files::{AppendFile, Files, write_whole};
 use crate::planted::planted;
 use crate::{Commit, Error, hash_bytes};
 
-const MAGIC: [u8; 8] = *b"HWLOG001";
+const MAGIC: [u8; 8] = *b"HWLOG002";
+
+/// Of segments in which nothing is deleted by prefix; they are read like the others.
+const OLD_MAGIC: [u8; 8] = *b"HWLOG001";
 
 /// Magic, incarnation, position before the first group, and the checksum of all these.
 const HEAD: usize = 40;
@@ -53,7 +56,8 @@ impl Head {
             let bytes = bytes[index * 8..].first_chunk::<8>();
             bytes.map_or(0, |b| u64::from_le_bytes(*b))
         };
-        let whole = bytes[..8] == MAGIC && field(4) == hash_bytes(&bytes[..32]);
+        let known = bytes[..8] == MAGIC || bytes[..8] == OLD_MAGIC;
+        let whole = known && field(4) == hash_bytes(&bytes[..32]);
         let before = Position { seq: field(2), chain: field(3) };
         whole.then(|| Head { incarnation: field(1), before })
     }

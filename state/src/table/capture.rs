@@ -75,7 +75,16 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         let changes = || Changes::new(Arc::from(""));
         self.settled = self.tombstones.is_empty();
         self.burying = std::mem::take(&mut self.tombstones);
-        let (deleted, changes) = (changes(), changes());
+        let (mut deleted, changes) = (changes(), changes());
+        for group in self.burying.groups() {
+            let prefix = |bytes: &mut Vec<u8>| {
+                bytes.extend_from_slice(&self.out.prefix);
+                Ok(())
+            };
+            if let Err(error) = deleted.delete_prefix(group, prefix) {
+                self.out.failed = Some(error);
+            }
+        }
         self.out.capture = Some(Capture { next_shard: 0, next_tomb: 0, deleted, changes });
     }
 

@@ -10,6 +10,10 @@ use super::{Slot, Table, Value};
 use crate::planted::planted;
 use crate::{KEY_GROUPS, KeyGroup, encode_into, group_of, hash_key};
 
+/// So many entries of a group are deleted at once and not key by key: the list of changes is the
+/// shorter, but a reader has to look whether a deletion of many is of what it reads.
+pub(super) const FEW: usize = 4;
+
 impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Empties the table into `visit`, and by the next commit the store of what was in memory.
     pub fn drain(&mut self, visit: impl FnMut(K, V)) {
@@ -32,14 +36,25 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             }
             let mut shard = std::mem::replace(&mut self.shards[index], Shard::new(true));
             self.len -= shard.len();
+            let by_group = self.is_worth_it(&shard);
             shard.drain(|slot, flags| {
-                if flags & STORED != 0 {
+                if flags & STORED != 0 && by_group {
+                    self.tombstones.push_group(group_of(hash_key(&slot.key)));
+                } else if flags & STORED != 0 {
                     self.bury(hash_key(&slot.key), &slot, flags);
                 }
                 self.net -= 1;
                 visit(slot.key, slot.value);
             });
         }
+    }
+
+    /// Whether the store is to be told to delete all that it holds of groups, and not key by key.
+    fn is_worth_it(&self, shard: &Shard<K, V>) -> bool {
+        let stored = shard.flags.iter().filter(|flags| **flags & STORED != 0).count();
+        let groups = usize::from(KEY_GROUPS) / self.shards.len();
+        // Without a prefix a group holds entries of other tables too.
+        stored >= FEW * groups && !self.out.prefix.is_empty()
     }
 
     /// Removes what is of some key groups from the one shard that there is.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::drain::FEW;
 use super::*;
 use crate::{Changes, Commit, MemStore, decode};
 
@@ -22,13 +23,21 @@ enum Step {
     Reopen,
 }
 
+/// Some keys of few groups, so that many of a group can be deleted at once.
+fn keys() -> impl Strategy<Value = u64> + Clone {
+    let keys = (0..).filter(|key: &u64| group_of(hash_key(key)) < GROUPS).take(150);
+    prop::sample::select(keys.collect::<Vec<_>>())
+}
+
+const GROUPS: KeyGroup = 24;
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        12 => (0u64..150).prop_map(Step::Look),
-        12 => (0u64..150).prop_map(Step::Update),
-        4 => (0u64..150).prop_map(Step::Change),
-        4 => (0u64..150).prop_map(Step::Remove),
-        1 => (0..KEY_GROUPS, 0..=KEY_GROUPS).prop_map(|(a, b)| Step::Drain(a.min(b), a.max(b))),
+        12 => keys().prop_map(Step::Look),
+        12 => keys().prop_map(Step::Update),
+        4 => keys().prop_map(Step::Change),
+        4 => keys().prop_map(Step::Remove),
+        1 => (0..GROUPS, 0..=GROUPS).prop_map(|(a, b)| Step::Drain(a.min(b), a.max(b))),
         1 => Just(Step::BeginCommit),
         2 => Just(Step::CaptureSome),
         1 => Just(Step::FinishCommit),
@@ -229,8 +238,9 @@ fn keys_of_a_shard_are_looked_for_in_different_places() {
 
 #[test]
 fn deletions_are_written_out_in_steps_too() {
-    let mut world = World::new(SPLIT_AT);
-    (0..5_000).for_each(|key| world.step(Step::Update(key)));
+    // Too few of a group for them to be deleted at once.
+    let mut world = World::new(0);
+    (0..4_000).for_each(|key| world.step(Step::Update(key)));
     world.step(Step::BeginCommit);
     world.finish();
     world.table.drain(|_, _| {});
@@ -250,7 +260,7 @@ fn deletions_are_written_out_in_steps_too() {
         }
         assert_eq!(budget, 0, "it stopped early");
     }
-    assert!(steps >= 50, "{steps} steps for 5,000 deletions");
+    assert!(steps >= 40, "{steps} steps for 4,000 deletions");
     world.store.commit(Commit { record: Vec::new(), changes }).unwrap();
     world.table.committed();
     let mut left = Vec::new();
@@ -260,6 +270,33 @@ fn deletions_are_written_out_in_steps_too() {
     };
     world.store.scan("op", 0..KEY_GROUPS, &[], visit).unwrap();
     assert_eq!(left, [1u64.to_le_bytes()], "the key that was born again");
+}
+
+/// A window of many keys that closes is no longer a list of changes than there are groups.
+#[test]
+fn many_keys_are_deleted_by_group() {
+    for (expected, keys) in [(0, SPLIT_AT as u64 - 1), (SPLIT_AT, 50_000)] {
+        let mut world = World::new(expected);
+        (0..keys).for_each(|key| world.step(Step::Update(key)));
+        world.step(Step::BeginCommit);
+        world.finish();
+        // Some are in the store only, and one was changed since.
+        world.table.evict(world.table.memory() / 2);
+        world.step(Step::Update(0));
+        (0..keys).for_each(|key| world.read_back(key));
+        world.table.drain(|_, _| {});
+        world.model.clear();
+        (0..10).for_each(|key| world.step(Step::Update(key)));
+        world.step(Step::BeginCommit);
+        (5..15).for_each(|key| world.step(Step::Update(key)));
+        while !world.table.capture(&"op".into(), &mut 9, &mut world.changes).unwrap() {}
+        let changes: usize = world.changes.iter().map(Changes::len).sum();
+        assert!(changes <= usize::from(KEY_GROUPS) * FEW + 10, "{changes} changes");
+        world.finish();
+        world.step(Step::BeginCommit);
+        world.finish();
+        assert_eq!((world.committed.len(), &world.committed), (15, &world.model));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Stored keys that are to be deleted.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -8,10 +9,13 @@ use hashbrown::hash_table::Entry;
 use crate::{Error, KeyGroup, hash_bytes};
 
 /// Stored keys, without what all of them begin with, and their groups; behind each other in one
-/// buffer, in the order in which they came. A window that closes brings as many as it has keys, and
-/// nobody asks for one of them: so an index is made only when somebody does.
+/// buffer, in the order in which they came. An index is made only when somebody asks for one. And
+/// groups of which all is to be deleted.
 #[derive(Default)]
 pub(super) struct Tombs {
+    /// IMPORTANT: what is put into such a group later is not to be deleted, and has not been stored
+    /// before a commit that deletes the group.
+    groups: BTreeSet<KeyGroup>,
     bytes: Vec<u8>,
     keys: Vec<Tomb>,
     /// Places in `keys` by the key's hash, of the first `indexed` keys.
@@ -57,6 +61,16 @@ impl Tombs {
         end.map(|_| ())
     }
 
+    /// Adds all that is stored of a group.
+    pub(super) fn push_group(&mut self, group: KeyGroup) {
+        self.groups.insert(group);
+    }
+
+    /// The groups of which all is to be deleted.
+    pub(super) fn groups(&self) -> impl Iterator<Item = KeyGroup> {
+        self.groups.iter().copied()
+    }
+
     /// Makes ready for [`contains`](Self::contains).
     pub(super) fn make_index(&mut self) {
         let Self { bytes, keys, index, indexed, .. } = self;
@@ -75,7 +89,7 @@ impl Tombs {
     /// Whether a key is among those of the last [`make_index`](Self::make_index).
     pub(super) fn contains(&self, group: KeyGroup, key: &[u8]) -> bool {
         let same = |place: &usize| self.get(*place) == Some((group, key));
-        self.index.find(hash(group, key), same).is_some()
+        self.groups.contains(&group) || self.index.find(hash(group, key), same).is_some()
     }
 
     /// The key at a place, counted from the first that came.
@@ -95,7 +109,7 @@ impl Tombs {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.groups.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
@@ -113,6 +127,7 @@ mod tests {
         #[test]
         fn differential_tombs_against_a_list(
             steps in prop::collection::vec((0..3u16, prop::collection::vec(0..3u8, 0..4)), 1..60),
+            group in prop::option::of(0..4u16),
             indexed in prop::collection::vec(any::<bool>(), 60),
         ) {
             let (mut tombs, mut list) = (Tombs::default(), Vec::new());
@@ -130,11 +145,15 @@ mod tests {
                 list.push((group, key));
             }
             tombs.make_index();
-            for (place, (group, key)) in list.iter().enumerate() {
-                prop_assert_eq!(tombs.get(place), Some((*group, key.as_slice())));
-                for group in 0..4 {
-                    let listed = list.contains(&(group, key.clone()));
-                    prop_assert_eq!(tombs.contains(group, key), listed);
+            if let Some(group) = group {
+                tombs.push_group(group);
+            }
+            prop_assert_eq!(tombs.groups().collect::<Vec<_>>(), Vec::from_iter(group));
+            for (place, (of, key)) in list.iter().enumerate() {
+                prop_assert_eq!(tombs.get(place), Some((*of, key.as_slice())));
+                for of in 0..4 {
+                    let listed = group == Some(of) || list.contains(&(of, key.clone()));
+                    prop_assert_eq!(tombs.contains(of, key), listed);
                 }
             }
             prop_assert_eq!(tombs.len(), list.len());

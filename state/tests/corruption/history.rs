@@ -48,18 +48,27 @@ pub struct History {
     contents: Vec<Content>,
 }
 
-type Change = (Key, Option<Vec<u8>>);
+type Change = (Key, What);
+
+enum What {
+    Put(Vec<u8>),
+    Delete,
+    DeletePrefix,
+}
 
 impl History {
     pub fn new(salt: u64) -> Self {
         let mut history = History { salt, contents: vec![Content::new()] };
         for number in 1..=LONGEST {
             let mut content = history.after(number - 1).clone();
-            for (key, value) in history.changes(number) {
-                match value {
-                    Some(value) => content.insert(key, value),
-                    None => content.remove(&key),
-                };
+            for (key, what) in history.changes(number) {
+                match what {
+                    What::Put(value) => drop(content.insert(key, value)),
+                    What::Delete => drop(content.remove(&key)),
+                    What::DeletePrefix => content.retain(|(operator, group, other), _| {
+                        (*operator, *group) != (key.0, key.1) || !other.starts_with(&key.2)
+                    }),
+                }
             }
             history.contents.push(content);
         }
@@ -78,11 +87,16 @@ impl History {
             let key = vec![b'k'; 1 + rng.below(3)];
             let key = [key, vec![rng.below(8) as u8]].concat();
             let length = if rng.below(8) == 0 { 400 } else { rng.below(40) };
-            let value = (rng.below(4) > 0).then(|| rng.bytes(length));
-            ((rng.below(OPERATORS.len()), group, key), value)
+            let (what, key) = match rng.below(12) {
+                0..9 => (What::Put(rng.bytes(length)), key),
+                9..11 => (What::Delete, key),
+                _ => (What::DeletePrefix, key[..key.len() - 1].to_vec()),
+            };
+            ((rng.below(OPERATORS.len()), group, key), what)
         };
         // Every commit shows in the content: none has the same content as another.
-        let mark = ((0, 3, b"mark".to_vec()), Some((self.salt ^ number).to_le_bytes().to_vec()));
+        let mark = What::Put((self.salt ^ number).to_le_bytes().to_vec());
+        let mark = ((0, 3, b"mark".to_vec()), mark);
         let count = 4 + number as usize % 9;
         (0..count).map(change).chain([mark]).collect()
     }
@@ -95,10 +109,11 @@ impl History {
             }
         };
         let mut lists = OPERATORS.map(|operator| Changes::new(Arc::from(operator)));
-        for ((operator, group, key), value) in self.changes(number) {
-            match value {
-                Some(value) => lists[operator].put(group, write(key), write(value)),
-                None => lists[operator].delete(group, write(key)),
+        for ((operator, group, key), what) in self.changes(number) {
+            match what {
+                What::Put(value) => lists[operator].put(group, write(key), write(value)),
+                What::Delete => lists[operator].delete(group, write(key)),
+                What::DeletePrefix => lists[operator].delete_prefix(group, write(key)),
             }
             .unwrap();
         }

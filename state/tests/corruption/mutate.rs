@@ -242,7 +242,7 @@ fn layer_of_older(image: &mut Image, among: &Among<'_>, rng: &mut Rng) -> String
 
 fn bomb(image: &mut Image, _: &Among<'_>, rng: &mut Rng) -> String {
     with_file(image, rng, |bytes, rng| {
-        if bytes.starts_with(b"HWLOG001") {
+        if bytes.starts_with(b"HWLOG002") {
             forge::bomb_in_log(bytes, rng);
         } else if forge::is_manifest(bytes) {
             forge::bomb_in_manifest(bytes, rng);
