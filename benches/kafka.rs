@@ -26,7 +26,7 @@ const USAGE: &str = "load BROKERS TOPIC EVENTS KEYS FORMAT BASE_MS
 read BROKERS TOPIC FORMAT BASE_MS RESULTS SECONDS
 pace BROKERS FROM TO KEYS FORMAT RATE WARM_UP_SECONDS SECONDS WINDOW_MS
 engine BROKERS FORMAT DIRECTORY COMMIT_MS WINDOW_MS (FROM TO)..
-topic BROKERS TOPIC
+topic BROKERS TOPIC PARTITIONS
 hiccups SECONDS";
 
 fn exit(error: impl std::fmt::Display) -> ! {
@@ -52,7 +52,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["topic", brokers, topic] => broker::create(brokers, topic),
+        ["topic", brokers, topic, partitions] => broker::create(brokers, topic, number(partitions)),
         ["hiccups", seconds] => {
             let late = highwater::latency::hiccups(Duration::from_secs(number(seconds)));
             let late = or_exit(late);

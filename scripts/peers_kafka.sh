@@ -56,7 +56,7 @@ jobs_match || exit 0
 hold_to_cores
 STATE=$(mktemp -d "$DIR/kafka.XXXXXX")
 export HIGHWATER_SERVERS_DIR=$STATE/servers HIGHWATER_SERVERS_IDLE=3600
-export KAFKA_HEAP=1024 KAFKA_FAST=1
+export KAFKA_HEAP=1024
 trap end_all EXIT
 
 build_tool

@@ -140,8 +140,8 @@ one_run() {
     NUMBER=$((NUMBER + 1))
     out=out-$NUMBER
     scripts/servers.sh touch
-    tool topic "$BROKERS" "$out-warm"
-    tool topic "$BROKERS" "$out"
+    tool topic "$BROKERS" "$out-warm" 4
+    tool topic "$BROKERS" "$out" 4
     start_engine "$engine" "$format" "$4" "$5" 1000 throughput \
         "$format-warm" "$out-warm" "$format" "$out"
     if ! { warm=$(await "$out-warm" "$format" "$WARM") && echo >&7 \
@@ -209,8 +209,9 @@ run_latency() {
     local name=$1 engine=$2 line
     NUMBER=$((NUMBER + 1))
     scripts/servers.sh touch
-    tool topic "$BROKERS" "paced-$NUMBER"
-    tool topic "$BROKERS" "paced-out-$NUMBER"
+    tool topic "$BROKERS" "paced-$NUMBER" 4
+    # One partition holds 10,000 results a second, and is one request of a commit and not four.
+    tool topic "$BROKERS" "paced-out-$NUMBER" 1
     start_engine "$engine" json "$3" "$4" 100 latency "paced-$NUMBER" "paced-out-$NUMBER"
     # An engine that starts has the time of the warm-up to catch up.
     if ! line=$(beside_engine pace "$BROKERS" "paced-$NUMBER" "paced-out-$NUMBER" 1000 json \

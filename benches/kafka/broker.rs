@@ -11,16 +11,16 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::data::{Event, Format, PARTITIONS};
+use crate::data::{Event, Format};
 use crate::{exit, or_exit};
 
 /// Makes a topic that keeps what it is given.
-pub(crate) fn create(brokers: &str, name: &str) {
+pub(crate) fn create(brokers: &str, name: &str, partitions: i32) {
     let mut config = ClientConfig::new();
     let client: Result<AdminClient<DefaultClientContext>, _> =
         config.set("bootstrap.servers", brokers).create();
     let client = or_exit(client);
-    let topic = NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let topic = topic.set("retention.ms", "-1");
     let runtime = or_exit(tokio::runtime::Builder::new_current_thread().build());
     let made = runtime.block_on(client.create_topics([&topic], &AdminOptions::new()));
@@ -106,7 +106,9 @@ pub(crate) fn reader(brokers: &str, topic: &str) -> BaseConsumer {
         .create();
     let reader = or_exit(reader);
     let mut all = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    let known = or_exit(reader.fetch_metadata(Some(topic), Duration::from_secs(30)));
+    for partition in known.topics().iter().flat_map(|topic| topic.partitions()) {
+        let partition = partition.id();
         or_exit(all.add_partition_offset(topic, partition, Offset::Beginning));
     }
     or_exit(reader.assign(&all));

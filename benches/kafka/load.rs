@@ -18,7 +18,7 @@ fn send_tail(sender: &mut Sender, end: i64) {
 }
 
 pub(crate) fn run(brokers: &str, topic: &str, events: u64, job: &Job, format: Format) {
-    broker::create(brokers, topic);
+    broker::create(brokers, topic, PARTITIONS);
     let mut sender = Sender::new(brokers, topic, format, Duration::from_millis(20));
     let mut expected = Expected::default();
     let mut last = job.base_ms;

@@ -59,7 +59,7 @@ fn send(mut sender: Sender, job: Job, started: Instant, events: u64) {
             index += 1;
         }
         sender.poll();
-        std::thread::sleep(Duration::from_micros(200));
+        std::thread::sleep(Duration::from_millis(1));
     }
     sender.flush();
 }

@@ -1,8 +1,6 @@
 # Apache Kafka: one node that is broker and controller, for scripts/servers.sh.
 #
 # KAFKA_HEAP  MiB of heap (512)
-# KAFKA_FAST  1 for all compilers of the JVM, and the collector of Kafka's own scripts: for
-#             measurements
 #
 # Topics are not created by themselves. Some names are refused, for tests of authorisation:
 # topics `no-read-*` cannot be read and `no-write-*` cannot be written, groups `no-group-*` and
@@ -36,17 +34,12 @@ kafka_install() {
     mv -T "$fetched" "$jars" 2> /dev/null || rm -rf "$fetched"
 }
 
-# Quick starts count for more than the best machine code, but not in a bench.
+# Quick starts count for more than the best machine code. In a bench too: its compiler would take a
+# core of two from everybody for minutes.
 kafka_java() {
     KAFKA_JAVA=(java "-Xmx${KAFKA_HEAP:-512}m"
-        "-Dlog4j2.configurationFile=$HERE/servers/kafka/log4j2.properties" -cp "$(kafka_jars)/*")
-    if [ -n "${KAFKA_FAST:-}" ]; then
-        # As Kafka's own scripts start it.
-        KAFKA_JAVA+=("-Xms${KAFKA_HEAP:-512}m" -XX:+UseG1GC -XX:MaxGCPauseMillis=20
-            -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent)
-    else
-        KAFKA_JAVA+=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
-    fi
+        "-Dlog4j2.configurationFile=$HERE/servers/kafka/log4j2.properties" -cp "$(kafka_jars)/*"
+        -XX:+UseSerialGC -XX:TieredStopAtLevel=1)
 }
 
 kafka_start() {

@@ -72,7 +72,11 @@ impl<K: Key, S: Serialize> Closing<K, S> {
     where
         S: DeserializeOwned,
     {
-        let end = self.left.start.saturating_add(self.width).min(self.left.end);
+        let mut end = self.left.start.saturating_add(self.width).min(self.left.end);
+        if self.slice.table.is_complete() {
+            // To the end of what lies together in memory.
+            end = self.slice.table.part(end.saturating_sub(1)).end.min(self.left.end);
+        }
         let part = self.left.start..end;
         self.slice.gather(backing, aggregate, part.clone())?;
         let mut count = 0;

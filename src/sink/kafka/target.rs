@@ -109,6 +109,9 @@ impl Target {
             KafkaDelivery::ExactlyOnce => {
                 // Records wait for their transaction, and so in batches, whatever the linger is.
                 defaults.push(("linger.ms", "0".to_owned()));
+                // The first time; then twice as long each time, up to a second. While the broker is
+                // still at the end of one transaction, the next one has to ask twice.
+                defaults.push(("retry.backoff.ms", "2".to_owned()));
                 let timeout = self.transaction_timeout.as_millis().to_string();
                 vec![("transactional.id", id.to_owned()), ("transaction.timeout.ms", timeout)]
             }

@@ -71,7 +71,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if !self.kept {
             return;
         }
-        self.epoch = self.epoch.wrapping_add(1);
+        self.epoch = self.epoch.next();
         let changes = || Changes::new(Arc::from(""));
         self.settled = self.tombstones.is_empty();
         self.burying = std::mem::take(&mut self.tombstones);
@@ -125,9 +125,12 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             if *budget == 0 {
                 return Ok(false);
             }
-            for bucket in self.shards[index].pending(self.epoch) {
-                self.save(index, bucket);
-                *budget = budget.saturating_sub(1);
+            let pending = self.shards[index].pending(self.epoch, *budget);
+            *budget -= pending.len();
+            pending.into_iter().for_each(|bucket| self.save(index, bucket));
+            if *budget == 0 {
+                // Whether that was all of the shard, the next step sees.
+                return Ok(false);
             }
             self.shards[index].written(self.epoch);
             if let Some(capture) = &mut self.out.capture {

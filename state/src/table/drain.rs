@@ -22,62 +22,63 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// As [`drain`](Self::drain), of some key groups.
     pub fn drain_groups(&mut self, groups: Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
-        if self.shards.len() == 1 && groups != (0..KEY_GROUPS) {
-            return self.drain_buckets(&groups, visit);
-        }
-        let shards = if self.shards.len() == 1 {
-            0..1
-        } else {
-            usize::from(groups.start)..usize::from(groups.end)
-        };
-        for index in shards {
-            for bucket in self.shards[index].pending(self.epoch) {
-                self.save(index, bucket);
-            }
-            let mut shard = std::mem::replace(&mut self.shards[index], Shard::new(true));
-            self.len -= shard.len();
-            let by_group = self.is_worth_it(&shard);
-            shard.drain(|slot, flags| {
-                if flags & STORED != 0 && by_group {
-                    self.tombstones.push_group(group_of(hash_key(&slot.key)));
-                } else if flags & STORED != 0 {
-                    self.bury(hash_key(&slot.key), &slot, flags);
+        for index in self.shards.within(&groups) {
+            let (all, complete) = (self.shards[index].groups.clone(), self.shards[index].complete);
+            let whole = groups.start <= all.start && all.end <= groups.end;
+            let groups = groups.start.max(all.start)..groups.end.min(all.end);
+            let buckets = if whole { None } else { Some(self.shards[index].of_groups(&groups)) };
+            let stored = self.shards[index].stored(buckets.as_deref());
+            // Without a prefix a group holds entries of other tables too.
+            let by_group = stored >= FEW * groups.len() && !self.out.prefix.is_empty();
+            let mut gone = |table: &mut Self, slot: Slot<K, V>, flags| {
+                table.let_go(&slot, flags, by_group);
+                visit(slot.key, slot.value);
+            };
+            match buckets {
+                None => {
+                    for bucket in self.shards[index].pending(self.epoch, usize::MAX) {
+                        self.save(index, bucket);
+                    }
+                    let empty = Shard::new(all, true);
+                    let mut shard = std::mem::replace(&mut self.shards[index], empty);
+                    shard.drain(|slot, flags| gone(self, slot, flags));
                 }
-                self.net -= 1;
-                visit(slot.key, slot.value);
-            });
+                Some(buckets) => {
+                    for bucket in buckets {
+                        if self.shards[index].is_pending(bucket, self.epoch) {
+                            self.save(index, bucket);
+                        }
+                        if let Some((slot, flags)) = self.shards[index].remove(bucket) {
+                            gone(self, slot, flags);
+                        }
+                    }
+                    if self.shards[index].len() == 0 {
+                        // Its memory goes now, and not when the table does.
+                        self.shards[index] = Shard::new(all, complete);
+                    }
+                }
+            }
         }
     }
 
-    /// Whether the store is to be told to delete all that it holds of groups, and not key by key.
-    fn is_worth_it(&self, shard: &Shard<K, V>) -> bool {
-        let stored = shard.flags.iter().filter(|flags| **flags & STORED != 0).count();
-        let groups = usize::from(KEY_GROUPS) / self.shards.len();
-        // Without a prefix a group holds entries of other tables too.
-        stored >= FEW * groups && !self.out.prefix.is_empty()
+    /// An entry is no longer in memory, and by the next commit no longer stored.
+    fn let_go(&mut self, slot: &Slot<K, V>, flags: u8, by_group: bool) {
+        (self.len, self.net) = (self.len - 1, self.net - 1);
+        if flags & STORED != 0 {
+            let hash = hash_key(&slot.key);
+            if by_group {
+                self.tombstones.push_group(group_of(hash));
+            } else {
+                self.bury(hash, slot, flags);
+            }
+        }
     }
 
-    /// Removes what is of some key groups from the one shard that there is.
-    fn drain_buckets(&mut self, groups: &Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
-        for bucket in 0..self.shards[0].flags.len() {
-            let shard = &self.shards[0];
-            let Some(hash) = shard.get(bucket).map(|slot| hash_key(&slot.key)) else { continue };
-            if !groups.contains(&group_of(hash)) {
-                continue;
-            }
-            if shard.is_pending(bucket, self.epoch) {
-                self.save(0, bucket);
-            }
-            if let Some((slot, flags)) = self.shards[0].remove(bucket) {
-                self.bury(hash, &slot, flags);
-                (self.len, self.net) = (self.len - 1, self.net - 1);
-                visit(slot.key, slot.value);
-            }
-        }
-        if self.len == 0 {
-            // Its memory goes now, and not when the table does.
-            self.shards[0] = Shard::new(self.shards[0].complete);
-        }
+    /// The key groups of a part of the table that is emptied in one go: those from `from` on.
+    #[must_use]
+    pub fn part(&self, from: KeyGroup) -> Range<KeyGroup> {
+        let shard = self.shards.within(&(from..from + 1)).pop();
+        from..shard.map_or(KEY_GROUPS, |shard| self.shards[shard].groups.end)
     }
 
     pub(super) fn bury(&mut self, hash: u64, slot: &Slot<K, V>, flags: u8) {

@@ -7,6 +7,7 @@ mod capture;
 mod drain;
 mod evict;
 mod shard;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod tombs;
@@ -18,14 +19,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::capture::Out;
-use self::shard::{REFERENCED, STORED, Shard};
+use self::shard::{Epoch, REFERENCED, STORED};
+use self::shards::{SPLIT_AT, Shards};
 use self::tombs::Tombs;
 use crate::planted::planted;
-use crate::{Error, KEY_GROUPS, KeyGroup, Store, encode_into, group_of, hash_key};
-
-/// From this many entries on, each key group has a table of its own, so that growing, writing
-/// out and forgetting go in small steps. It is what 2^14 buckets hold: where a table would grow.
-const SPLIT_AT: usize = (1 << 14) / 8 * 7;
+use crate::{Error, KeyGroup, Store, encode_into, group_of, hash_key};
 
 /// What a table can hold: values that know how they are stored.
 pub trait Value: Sized {
@@ -62,8 +60,7 @@ impl<T: Serialize> Value for T {
 /// # Ok::<(), highwater_state::Error>(())
 /// ```
 pub struct Table<K, V> {
-    /// One, or one per key group.
-    shards: Vec<Shard<K, V>>,
+    shards: Shards<K, V>,
     /// All shards are complete.
     complete: bool,
     /// Key groups of which the store may hold more than memory does, where they are known: of a
@@ -72,8 +69,7 @@ pub struct Table<K, V> {
     len: usize,
     /// Entries made less entries removed: how the number of stored entries changes.
     net: i64,
-    /// Counts captures; its lowest bit says which flag means "changed since the last one".
-    epoch: u8,
+    epoch: Epoch,
     out: Out,
     /// Stored keys to be deleted by the next commit.
     tombstones: Tombs,
@@ -142,10 +138,10 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[must_use]
     pub fn new(prefix: Vec<u8>) -> Self {
         Table {
-            shards: vec![Shard::new(true)],
+            shards: Shards::new(true),
             len: 0,
             net: 0,
-            epoch: 0,
+            epoch: Epoch::default(),
             out: Out::new(prefix),
             complete: true,
             forgotten: Some(BTreeSet::new()),
@@ -170,17 +166,14 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// which there is something.
     #[must_use]
     pub fn expecting(prefix: Vec<u8>, entries: usize) -> Self {
-        let mut table = Table { first_room: entries, ..Table::new(prefix) };
-        if entries >= SPLIT_AT {
-            table.split();
-        }
-        table
+        let (shards, first_room) = Shards::expecting(entries);
+        Table { shards, first_room, ..Table::new(prefix) }
     }
 
     /// An empty table of which the store may hold entries.
     #[must_use]
     pub fn cold(prefix: Vec<u8>) -> Self {
-        let shards = vec![Shard::new(false)];
+        let shards = Shards::new(false);
         Table { shards, complete: false, forgotten: None, ..Table::new(prefix) }
     }
 
@@ -214,21 +207,16 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.complete
     }
 
-    #[inline]
-    fn index(&self, hash: u64) -> usize {
-        if self.shards.len() == 1 { 0 } else { usize::from(group_of(hash)) }
-    }
-
     /// The value of a key, made by `init` if it is not in memory, and marked as changed. Where
     /// the table is not [complete](Self::is_complete), what the store holds of the key must have
     /// been [read back](Self::read_back) before, or is replaced.
     #[inline]
     pub fn update(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let mut index = self.index(hash);
+        let mut index = self.shards.of(hash);
         if self.shards[index].is_full() {
             // Before the search, so that what it finds can be returned without another.
             self.make_room(hash);
-            index = self.index(hash);
+            index = self.shards.of(hash);
         }
         let Self { shards, out, len, net, epoch, .. } = self;
         let make = || {
@@ -243,7 +231,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// become wrong costs time and nothing else.
     #[inline]
     pub fn update_at(&mut self, at: Hint, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let (index, bucket) = (self.index(hash), at.0 as usize);
+        let (index, bucket) = (self.shards.of(hash), at.0 as usize);
         if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
             return self.update(hash, key, init);
         }
@@ -263,7 +251,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[inline]
     #[must_use]
     pub fn look_for(&self, hash: u64) -> Hint {
-        Hint::of(self.shards[self.index(hash)].near(inner(hash)))
+        Hint::of(self.shards[self.shards.of(hash)].near(inner(hash)))
     }
 
     /// Looks at what an [`update_at`](Self::update_at) of this key will look at; `see` is to read
@@ -273,7 +261,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[inline]
     #[must_use]
     pub fn look_at<R>(&self, at: Hint, hash: u64, key: &K, see: impl FnOnce(&V) -> R) -> Hint {
-        let shard = &self.shards[self.index(hash)];
+        let shard = &self.shards[self.shards.of(hash)];
         let found = match at {
             Hint::NONE => None,
             Hint(bucket) if shard.holds(bucket as usize, key) => Some(bucket as usize),
@@ -287,10 +275,11 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// Makes room for an entry, which may split the table.
     fn make_room(&mut self, hash: u64) {
-        if self.len >= SPLIT_AT && self.shards.len() == 1 {
-            self.split();
+        let index = self.shards.of(hash);
+        if self.shards[index].len() >= SPLIT_AT {
+            self.shards.split(index);
         }
-        let index = self.index(hash);
+        let index = self.shards.of(hash);
         self.shards[index].make_room(self.first_room);
     }
 
@@ -305,13 +294,13 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// The value of a key in memory.
     #[must_use]
     pub fn get(&self, hash: u64, key: &K) -> Option<&V> {
-        let shard = &self.shards[self.index(hash)];
+        let shard = &self.shards[self.shards.of(hash)];
         shard.find(inner(hash), key).map(|bucket| &shard.slot(bucket).value)
     }
 
     /// The value of a key in memory, marked as changed.
     pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
-        let index = self.index(hash);
+        let index = self.shards.of(hash);
         let bucket = self.shards[index].find(inner(hash), key)?;
         self.mark(index, bucket);
         Some(self.shards[index].value_mut(bucket))
@@ -319,7 +308,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// As [`get_mut`](Self::get_mut), of a key that was looked for a moment ago.
     pub fn get_mut_at(&mut self, at: Hint, hash: u64, key: &K) -> Option<&mut V> {
-        let (index, bucket) = (self.index(hash), at.0 as usize);
+        let (index, bucket) = (self.shards.of(hash), at.0 as usize);
         if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
             return self.get_mut(hash, key);
         }
@@ -329,7 +318,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// Visits every entry in memory, in no order that means anything.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.for_each(|slot| visit(&slot.key, &slot.value));
         }
     }
@@ -337,10 +326,10 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// Puts an entry that the store holds into memory, unless it is there.
     pub fn load(&mut self, key: K, value: V) {
         let hash = hash_key(&key);
-        let index = self.index(hash);
+        let index = self.shards.of(hash);
         if self.shards[index].find(inner(hash), &key).is_none() {
             let bucket = self.insert(hash, Slot { key, value });
-            let index = self.index(hash);
+            let index = self.shards.of(hash);
             self.shards[index].flags[bucket] = STORED | REFERENCED;
             self.net -= 1;
         }
@@ -368,33 +357,13 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.make_room(hash);
         self.len += 1;
         self.net += 1;
-        let index = self.index(hash);
+        let index = self.shards.of(hash);
         self.shards[index].insert(inner(hash), slot)
-    }
-
-    fn split(&mut self) {
-        let Some(mut whole) = self.shards.pop() else { return };
-        let complete = whole.complete;
-        self.first_room /= usize::from(KEY_GROUPS);
-        self.shards = (0..KEY_GROUPS).map(|_| Shard::new(complete)).collect();
-        self.hand = 0;
-        whole.drain(|slot, flags| {
-            let hash = hash_key(&slot.key);
-            let shard = &mut self.shards[usize::from(group_of(hash))];
-            shard.make_room(self.first_room);
-            let bucket = shard.insert(inner(hash), slot);
-            shard.flags[bucket] = flags;
-            shard.note(flags);
-        });
-        // What was written out has lost its flag, so looking again finds only the rest.
-        if let Some(capture) = &mut self.out.capture {
-            capture.next_shard = 0;
-        }
     }
 
     /// Removes a key from memory, and by the next commit from the store.
     pub fn remove(&mut self, hash: u64, key: &K) -> Option<V> {
-        let index = self.index(hash);
+        let index = self.shards.of(hash);
         let bucket = self.shards[index].find(inner(hash), key)?;
         if self.shards[index].is_pending(bucket, self.epoch) {
             self.save(index, bucket);
@@ -409,7 +378,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// The keys of `wanted` that are not in memory and may be in the store.
     #[inline]
     pub fn is_missing(&self, hash: u64, key: &K) -> bool {
-        let shard = &self.shards[self.index(hash)];
+        let shard = &self.shards[self.shards.of(hash)];
         !shard.complete && shard.find(inner(hash), key).is_none()
     }
 

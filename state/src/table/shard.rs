@@ -1,30 +1,42 @@
 //! A part of a table: a hash table, and a byte of flags per bucket.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use serde::Serialize;
 
 use super::{Slot, inner};
-use crate::hash_key;
 use crate::planted::planted;
+use crate::{KeyGroup, group_of, hash_key};
 
 // The lowest two flags: changed in an epoch of even or odd number.
+
+/// Counts captures, by what it means for flags.
+#[derive(Clone, Copy)]
+pub(super) struct Epoch {
+    /// The flags of what changes now.
+    marks: u8,
+    /// The flag of what changed in the epoch before, and has not been written out.
+    pending: u8,
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Epoch { marks: 1 | REFERENCED, pending: 2 }
+    }
+}
+
+impl Epoch {
+    /// The one after it.
+    pub(super) fn next(self) -> Self {
+        Epoch { marks: self.pending | REFERENCED, pending: self.marks & !REFERENCED }
+    }
+}
 
 /// The store holds an entry for the key, or a commit under way does.
 pub(super) const STORED: u8 = 4;
 /// Used since the search for entries to forget last came by.
 pub(super) const REFERENCED: u8 = 8;
-
-/// The flag of what changed in this epoch.
-#[inline]
-pub(super) fn dirty(epoch: u8) -> u8 {
-    1 << (epoch & 1)
-}
-
-/// The flag of what changed in the epoch before, and has not been written out.
-#[inline]
-pub(super) fn pending(epoch: u8) -> u8 {
-    2 >> (epoch & 1)
-}
 
 pub(super) struct Shard<K, V> {
     slots: HashTable<Slot<K, V>>,
@@ -34,11 +46,14 @@ pub(super) struct Shard<K, V> {
     seen: u8,
     /// All that the store holds is in memory.
     pub(super) complete: bool,
+    /// What it holds.
+    pub(super) groups: Range<KeyGroup>,
 }
 
 impl<K: Serialize + Eq, V> Shard<K, V> {
-    pub(super) fn new(complete: bool) -> Self {
-        Shard { slots: HashTable::new(), flags: Vec::new(), seen: 0, complete }
+    /// An empty one, for keys of these groups.
+    pub(super) fn new(groups: Range<KeyGroup>, complete: bool) -> Self {
+        Shard { slots: HashTable::new(), flags: Vec::new(), seen: 0, complete, groups }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -84,8 +99,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     }
 
     #[inline]
-    pub(super) fn is_pending(&self, bucket: usize, epoch: u8) -> bool {
-        self.flags[bucket] & pending(epoch) != 0
+    pub(super) fn is_pending(&self, bucket: usize, epoch: Epoch) -> bool {
+        self.flags[bucket] & epoch.pending != 0
     }
 
     /// The value of a key, made if it is not there (then there must be room), and marked as
@@ -95,11 +110,10 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         &mut self,
         hash: u64,
         key: &K,
-        epoch: u8,
+        epoch: Epoch,
         make: impl FnOnce() -> Slot<K, V>,
         save: impl FnOnce(&Slot<K, V>),
     ) -> &mut V {
-        let marks = dirty(epoch) | REFERENCED;
         match self.slots.find_entry(hash, |slot| slot.key == *key) {
             Ok(entry) => {
                 let (flags, seen) = (&mut self.flags[entry.bucket_index()], &mut self.seen);
@@ -109,8 +123,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
             Err(absent) => {
                 let slots = absent.into_table();
                 let entry = slots.insert_unique(hash, make(), rehash);
-                self.flags[entry.bucket_index()] = marks;
-                self.seen |= marks;
+                self.flags[entry.bucket_index()] = epoch.marks;
+                self.seen |= epoch.marks;
                 &mut entry.into_mut().value
             }
         }
@@ -121,7 +135,7 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     pub(super) fn update_in(
         &mut self,
         bucket: usize,
-        epoch: u8,
+        epoch: Epoch,
         save: impl FnOnce(&Slot<K, V>),
     ) -> &mut V {
         let Some(slot) = self.slots.get_bucket_mut(bucket) else { gone() };
@@ -130,14 +144,14 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     }
 
     /// Notes that a bucket changes in this epoch.
-    pub(super) fn mark(&mut self, bucket: usize, epoch: u8) {
-        self.flags[bucket] |= dirty(epoch) | REFERENCED;
-        self.seen |= dirty(epoch);
+    pub(super) fn mark(&mut self, bucket: usize, epoch: Epoch) {
+        self.flags[bucket] |= epoch.marks;
+        self.seen |= epoch.marks;
     }
 
     /// A pending bucket is written out.
-    pub(super) fn settle(&mut self, bucket: usize, epoch: u8) {
-        self.flags[bucket] = self.flags[bucket] & !pending(epoch) | STORED;
+    pub(super) fn settle(&mut self, bucket: usize, epoch: Epoch) {
+        self.flags[bucket] = self.flags[bucket] & !epoch.pending | STORED;
     }
 
     pub(super) fn value_mut(&mut self, bucket: usize) -> &mut V {
@@ -165,19 +179,34 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.seen |= flags;
     }
 
-    /// Buckets that changed in the epoch before and have not been written out.
-    pub(super) fn pending(&self, epoch: u8) -> Vec<usize> {
-        let flag = pending(epoch);
+    /// Buckets that changed in the epoch before and have not been written out: so many at most.
+    pub(super) fn pending(&self, epoch: Epoch, most: usize) -> Vec<usize> {
+        let flag = epoch.pending;
         if self.seen & flag == 0 {
             return Vec::new();
         }
-        let buckets = self.flags.iter().enumerate();
-        buckets.filter(|(_, flags)| **flags & flag != 0).map(|(bucket, _)| bucket).collect()
+        let buckets = self.flags.iter().enumerate().filter(|(_, flags)| **flags & flag != 0);
+        buckets.map(|(bucket, _)| bucket).take(most).collect()
+    }
+
+    /// Buckets with keys of these groups.
+    pub(super) fn of_groups(&self, groups: &Range<KeyGroup>) -> Vec<usize> {
+        let is_in = |slot: &Slot<K, V>| groups.contains(&group_of(hash_key(&slot.key)));
+        (0..self.flags.len()).filter(|bucket| self.get(*bucket).is_some_and(is_in)).collect()
+    }
+
+    /// How many of these buckets, or of all, hold what the store holds too.
+    pub(super) fn stored(&self, buckets: Option<&[usize]>) -> usize {
+        let is_stored = |flags: &u8| flags & STORED != 0;
+        match buckets {
+            None => self.flags.iter().filter(|flags| is_stored(flags)).count(),
+            Some(buckets) => buckets.iter().filter(|b| is_stored(&self.flags[**b])).count(),
+        }
     }
 
     /// No bucket is pending any more.
-    pub(super) fn written(&mut self, epoch: u8) {
-        self.seen &= !pending(epoch);
+    pub(super) fn written(&mut self, epoch: Epoch) {
+        self.seen &= !epoch.pending;
     }
 
     pub(super) fn insert(&mut self, inner_hash: u64, slot: Slot<K, V>) -> usize {
@@ -219,18 +248,18 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
                 visit(slot, flags);
             }
         }
-        *self = Shard::new(self.complete);
+        *self = Shard::new(self.groups.clone(), self.complete);
     }
 }
 
 /// Marks what is about to change; what is pending is saved before.
 #[inline]
-fn change(flags: &mut u8, seen: &mut u8, epoch: u8, save: impl FnOnce()) {
-    let marks = dirty(epoch) | REFERENCED;
+fn change(flags: &mut u8, seen: &mut u8, epoch: Epoch, save: impl FnOnce()) {
+    let Epoch { marks, pending } = epoch;
     // Most often it has changed since the last commit, and nothing is written here.
-    if *flags & (marks | pending(epoch)) != marks {
-        if *flags & pending(epoch) != 0 && !planted("copy-on-write-skipped") {
-            *flags = *flags & !pending(epoch) | STORED;
+    if *flags & (marks | pending) != marks {
+        if *flags & pending != 0 && !planted("copy-on-write-skipped") {
+            *flags = *flags & !pending | STORED;
             save();
         }
         *flags |= marks;

@@ -98,12 +98,13 @@ public final class Main {
                 StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, options.commitMillis());
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256L << 20);
-        settings.put(
-                StreamsConfig.InternalConfig.EMIT_INTERVAL_MS_KSTREAMS_WINDOWED_AGGREGATION, 0L);
         settings.put("auto.offset.reset", "earliest");
         settings.put("producer.batch.size", 131_072);
         if (options.quick()) {
             settings.put("producer.linger.ms", 0);
+            settings.put(
+                    StreamsConfig.InternalConfig.EMIT_INTERVAL_MS_KSTREAMS_WINDOWED_AGGREGATION,
+                    (long) options.commitMillis());
         }
         return settings;
     }
