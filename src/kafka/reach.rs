@@ -65,7 +65,7 @@ impl Reaching {
         Ok(Reaching { calls, stop: Some(stop), thread })
     }
 
-    /// A call begins. There is one at a time.
+    /// A call begins. There is one at a time: two would look like none.
     pub(crate) fn call(&self) -> Call<'_> {
         self.calls.fetch_add(1, Ordering::Release);
         Call(&self.calls)

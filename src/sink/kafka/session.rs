@@ -36,7 +36,10 @@ impl Session {
         strike(target, KafkaPoint::Start)?;
         let producer = &output.producer;
         // A client that knows its brokers finds the coordinator at once, and not after a timer.
-        let _ = producer.client().fetch_metadata(Some(&target.topic), waiting.left());
+        {
+            let _call = output.call();
+            let _ = producer.client().fetch_metadata(Some(&target.topic), waiting.left());
+        }
         let init = |left| producer.init_transactions(left);
         retried(&output, waiting, init).map_err(|error| {
             let what = format!("the transactional id `{id}` cannot be used");

@@ -111,7 +111,7 @@ impl Target {
                 defaults.push(("linger.ms", "0".to_owned()));
                 // The first time; then twice as long each time, up to a second. While the broker is
                 // still at the end of one transaction, the next one has to ask twice.
-                defaults.push(("retry.backoff.ms", "2".to_owned()));
+                defaults.push(("retry.backoff.ms", "20".to_owned()));
                 let timeout = self.transaction_timeout.as_millis().to_string();
                 vec![("transactional.id", id.to_owned()), ("transaction.timeout.ms", timeout)]
             }
@@ -134,6 +134,9 @@ impl Target {
     }
 }
 
+/// The longest wait that a client is asked for at once.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
 /// Tries again, less and less often, for as long as the program said.
 pub(super) struct Waiting {
     clock: SystemClock,
@@ -149,10 +152,11 @@ impl Waiting {
         Waiting { clock, until_micros, pause: Duration::from_millis(10) }
     }
 
-    /// What is left, at least a little, so that whoever asks gets an answer.
+    /// What is left, at least a little, so that whoever asks gets an answer, and no more than the
+    /// client can count.
     pub(super) fn left(&self) -> Duration {
         let left = self.until_micros.saturating_sub(self.clock.now_micros());
-        Duration::from_micros(u64::try_from(left).unwrap_or(0).max(1_000))
+        Duration::from_micros(u64::try_from(left).unwrap_or(0).max(1_000)).min(LONGEST)
     }
 
     pub(super) fn is_over(&self) -> bool {

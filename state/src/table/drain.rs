@@ -27,9 +27,9 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
             let whole = groups.start <= all.start && all.end <= groups.end;
             let groups = groups.start.max(all.start)..groups.end.min(all.end);
             let buckets = if whole { None } else { Some(self.shards[index].of_groups(&groups)) };
-            let stored = self.shards[index].stored(buckets.as_deref());
+            let (stored, groups) = self.shards[index].stored(buckets.as_deref());
             // Without a prefix a group holds entries of other tables too.
-            let by_group = stored >= FEW * groups.len() && !self.out.prefix.is_empty();
+            let by_group = stored >= FEW * groups && !self.out.prefix.is_empty();
             let mut gone = |table: &mut Self, slot: Slot<K, V>, flags| {
                 table.let_go(&slot, flags, by_group);
                 visit(slot.key, slot.value);

@@ -68,6 +68,8 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if gone == 0 {
             return 0;
         }
+        // What was expected does not fit into memory.
+        self.first_room = 0;
         // An empty bucket holds as much memory as a full one.
         shard.rebuild(shard.len());
         self.len -= gone;

@@ -275,11 +275,12 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// Makes room for an entry, which may split the table.
     fn make_room(&mut self, hash: u64) {
-        let index = self.shards.of(hash);
-        if self.shards[index].len() >= SPLIT_AT {
+        let mut index = self.shards.of(hash);
+        // More than once where all keys are of few groups, as those of one worker of many.
+        while self.shards[index].len() >= SPLIT_AT && self.shards[index].groups.len() > 1 {
             self.shards.split(index);
+            index = self.shards.of(hash);
         }
-        let index = self.shards.of(hash);
         self.shards[index].make_room(self.first_room);
     }
 

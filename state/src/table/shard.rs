@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Slot, inner};
 use crate::planted::planted;
-use crate::{KeyGroup, group_of, hash_key};
+use crate::{KEY_GROUPS, KeyGroup, group_of, hash_key};
 
 // The lowest two flags: changed in an epoch of even or odd number.
 
@@ -195,13 +195,22 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         (0..self.flags.len()).filter(|bucket| self.get(*bucket).is_some_and(is_in)).collect()
     }
 
-    /// How many of these buckets, or of all, hold what the store holds too.
-    pub(super) fn stored(&self, buckets: Option<&[usize]>) -> usize {
-        let is_stored = |flags: &u8| flags & STORED != 0;
+    /// How many of these buckets, or of all, hold what the store holds too, and of how many groups.
+    pub(super) fn stored(&self, buckets: Option<&[usize]>) -> (usize, usize) {
+        let mut groups = [false; KEY_GROUPS as usize];
+        let mut count = 0;
+        let mut look = |bucket: usize| {
+            if self.flags[bucket] & STORED != 0 {
+                count += 1;
+                let group = self.get(bucket).map(|slot| group_of(hash_key(&slot.key)));
+                group.into_iter().for_each(|group| groups[usize::from(group)] = true);
+            }
+        };
         match buckets {
-            None => self.flags.iter().filter(|flags| is_stored(flags)).count(),
-            Some(buckets) => buckets.iter().filter(|b| is_stored(&self.flags[**b])).count(),
+            None => (0..self.flags.len()).for_each(look),
+            Some(buckets) => buckets.iter().for_each(|bucket| look(*bucket)),
         }
+        (count, groups.into_iter().filter(|there| *there).count())
     }
 
     /// No bucket is pending any more.
