@@ -25,6 +25,9 @@ use self::tombs::Tombs;
 use crate::planted::planted;
 use crate::{Error, KeyGroup, Store, encode_into, group_of, hash_key};
 
+/// Bytes of entries that are taken to lie in a processor's cache.
+const IN_CACHE: usize = 4 << 20;
+
 /// What a table can hold: values that know how they are stored.
 pub trait Value: Sized {
     /// Appends the stored form.
@@ -243,7 +246,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[inline]
     #[must_use]
     pub fn is_small(&self) -> bool {
-        self.shards.len() == 1
+        self.len * size_of::<Slot<K, V>>() <= IN_CACHE
     }
 
     /// Looks at where the search for a key will begin, and nothing else. See
