@@ -249,21 +249,24 @@ impl<T> Disorder<T> {
     ) {
         // The bounded case is the hot one: most events change nothing.
         if let Kind::AtMost(bound) = self.kind {
-            let Some(&first) = times.first() else { return };
-            let bar = |promise| if let Watermark::At(p) = promise { p } else { EventTime::MIN };
-            let (mut promise, mut largest) = (state.promise, first);
-            let mut below = bar(promise);
+            if times.is_empty() {
+                return;
+            }
+            let (promise, mut largest) = (state.promise, EventTime::MIN);
+            let mut below = if let Watermark::At(p) = promise { p } else { EventTime::MIN };
             for (index, &time) in times.iter().enumerate() {
                 if time < below {
                     straggler(index, below);
                 }
-                if time >= largest {
+                // Nothing is below a promise that has ended.
+                if time > largest {
                     largest = time;
-                    promise = promise.max(Watermark::At(time - bound));
-                    below = bar(promise);
+                    if promise != Watermark::End {
+                        below = below.max(time - bound);
+                    }
                 }
             }
-            state.promise = promise;
+            state.promise = promise.max(Watermark::At(largest - bound));
             state.largest = state.largest.max(Some(largest));
             return;
         }
