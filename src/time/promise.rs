@@ -304,3 +304,48 @@ impl<T> fmt::Display for Disorder<T> {
         self.cap.as_ref().map_or(Ok(()), |cap| write!(f, ", {cap}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The ends of time, and close together in between.
+    fn micros() -> impl Strategy<Value = i64> {
+        prop_oneof![8 => -9..9i64, 1 => Just(i64::MIN), 1 => Just(i64::MAX)]
+    }
+
+    fn promises() -> impl Strategy<Value = Watermark> {
+        let at = micros().prop_map(|micros| Watermark::At(EventTime::from_micros(micros)));
+        prop_oneof![Just(Watermark::Unknown), at, Just(Watermark::End)]
+    }
+
+    proptest! {
+        /// A bound promises, and finds below its promise, what a promise with each event does.
+        #[test]
+        fn differential_a_bound_against_a_promise_with_each_event(
+            promise in promises(),
+            bound in 0..6i64,
+            batches in prop::collection::vec(prop::collection::vec(micros(), 0..9), 1..5),
+        ) {
+            let bound = Span::from_micros(bound);
+            let each = Disorder::punctuated(move |_: &(), time| Some(time - bound));
+            let found = [Disorder::at_most(bound), each].map(|disorder| {
+                let mut state = TimeState { promise, ..disorder.start() };
+                let mut seen = Vec::new();
+                for batch in &batches {
+                    let times: Vec<_> = batch.iter().copied().map(EventTime::from_micros).collect();
+                    let mut stragglers = Vec::new();
+                    let rows = vec![(); times.len()];
+                    disorder.observe(&mut state, &rows, &times, |index, promise| {
+                        stragglers.push((index, promise));
+                    });
+                    seen.push((stragglers, state.promise, state.largest));
+                }
+                seen
+            });
+            prop_assert_eq!(&found[0], &found[1]);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::{Error, KeyGroup};
 pub(crate) struct Newer<'a> {
     /// Sorted; no deletions by prefix.
     pub(crate) entries: Vec<Entry<'a>>,
-    /// Those, of which none is newer than an entry that it hides.
+    /// These: what they hide of the entries is left out already, what they hide of the base is not.
     pub(crate) cleared: Vec<Cleared>,
 }
 

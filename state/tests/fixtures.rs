@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use highwater_state::base::{Base, EachChange, Position, RocksBase, VisitRaw};
 use highwater_state::files::Disk;
 use highwater_state::{
-    Changes, Commit, DurableStore, Error, Found, KEY_GROUPS, KeyGroup, Store, snapshot,
+    Changes, Commit, DurableStore, Error, Found, KEY_GROUPS, KeyGroup, Op, Store, snapshot,
 };
 
 const OPERATORS: [&str; 2] = ["count", "late"];
@@ -47,6 +47,35 @@ fn commit(number: u64) -> Commit {
         }
     }
     Commit { record: format!("record {number}").into_bytes(), changes: changes.into() }
+}
+
+/// As [`commit`], and now and then all of a group goes first, and what is put behind it stays.
+fn commit_with_prefixes(number: u64) -> Commit {
+    let mut commit = commit(number);
+    if number % 4 == 1 {
+        for list in &mut commit.changes {
+            let puts = std::mem::replace(list, Changes::new(list.operator().clone()));
+            for key in [number % 17, (number * 3) % 17] {
+                let prefix = |into: &mut Vec<u8>| {
+                    into.extend_from_slice(b"key ");
+                    Ok(())
+                };
+                list.delete_prefix((key * 60) as KeyGroup, prefix).unwrap();
+            }
+            for (group, key, op) in puts.iter() {
+                let bytes = |from: &[u8], into: &mut Vec<u8>| {
+                    into.extend_from_slice(from);
+                    Ok(())
+                };
+                match op {
+                    Op::Put(value) => list.put(group, |b| bytes(key, b), |b| bytes(value, b)),
+                    _ => list.delete(group, |b| bytes(key, b)),
+                }
+                .unwrap();
+            }
+        }
+    }
+    commit
 }
 
 /// All that a store holds, as text.
@@ -132,8 +161,10 @@ impl Base for Stuck {
 }
 
 /// A base with ten commits, a segment of the log with four more, and one with the last four; and
-/// a snapshot of the first fourteen.
-fn write_format_2() {
+/// a snapshot of the first fourteen. (Format 2 was written by the same program with commits that
+/// delete nothing by prefix, and a log that cannot say so.)
+fn write_format_3() {
+    let commit = commit_with_prefixes;
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("db")).unwrap();
     let inner = RocksBase::open(&dir.path().join("db"), MEMORY).unwrap();
@@ -146,19 +177,19 @@ fn write_format_2() {
     (11..=14).for_each(|number| store.commit(commit(number)).unwrap());
     let (path, _) = snapshot::take(&store, 1).unwrap();
     let to = fixtures();
-    let _ = fs::remove_dir_all(to.join("snapshot-1"));
-    copy(&path, &to.join("snapshot-1"));
-    fs::write(to.join("snapshot-1.txt"), text(&store)).unwrap();
+    let _ = fs::remove_dir_all(to.join("snapshot-2"));
+    copy(&path, &to.join("snapshot-2"));
+    fs::write(to.join("snapshot-2.txt"), text(&store)).unwrap();
     fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
     let committing = store.clone();
     *meanwhile.lock().unwrap() = Some(Box::new(move || {
         (15..=18).for_each(|number| committing.commit(commit(number)).unwrap());
     }));
     store.maintain(true).unwrap_err();
-    let _ = fs::remove_dir_all(to.join("state-2"));
-    fs::write(to.join("state-2.txt"), text(&store)).unwrap();
+    let _ = fs::remove_dir_all(to.join("state-3"));
+    fs::write(to.join("state-3.txt"), text(&store)).unwrap();
     drop(store);
-    copy(dir.path(), &to.join("state-2"));
+    copy(dir.path(), &to.join("state-3"));
 }
 
 /// As far as it matters: entries, the record under its old key, and no log.
@@ -199,11 +230,13 @@ fn expected(name: &str) -> String {
 fn fixtures_of_every_format_say_what_they_said() {
     if is_writing() {
         fs::create_dir_all(fixtures()).unwrap();
-        write_format_2();
+        write_format_3();
         write_format_1();
     }
-    a_state_directory_of_format_2_goes_on();
-    a_snapshot_of_version_1_is_restored();
+    a_state_directory_goes_on("state-2", b"HWLOG001");
+    a_state_directory_goes_on("state-3", b"HWLOG002");
+    a_snapshot_is_restored("snapshot-1");
+    a_snapshot_is_restored("snapshot-2");
     a_state_directory_of_format_1_is_refused_by_name();
 }
 
@@ -218,17 +251,19 @@ fn goes_on(path: &Path, last: u64, before: &str) {
     assert_eq!(text(&DurableStore::open_dir(path, LIMIT, MEMORY).unwrap()), after);
 }
 
-fn a_state_directory_of_format_2_goes_on() {
-    let (_dir, path) = fixture("state-2");
-    assert_eq!(fs::read_dir(path.join("log")).unwrap().count(), 2, "segments");
-    let before = expected("state-2");
+fn a_state_directory_goes_on(name: &str, magic: &[u8]) {
+    let (_dir, path) = fixture(name);
+    let segments = fs::read_dir(path.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    let heads: Vec<_> = segments.map(|path| fs::read(path).unwrap()[..8].to_vec()).collect();
+    assert_eq!(heads, [magic, magic]);
+    let before = expected(name);
     assert_eq!(text(&DurableStore::open_dir_read_only(&path).unwrap()), before);
     goes_on(&path, 18, &before);
 }
 
-fn a_snapshot_of_version_1_is_restored() {
-    let (dir, path) = fixture("snapshot-1");
-    let before = expected("snapshot-1");
+fn a_snapshot_is_restored(name: &str) {
+    let (dir, path) = fixture(name);
+    let before = expected(name);
     let manifest = snapshot::verify(&Disk, &path).unwrap();
     assert_eq!((manifest.generation, manifest.commit), (1, 14));
     assert_eq!(text(&DurableStore::open_dir_read_only(&path).unwrap()), before);

@@ -23,53 +23,40 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// As [`drain`](Self::drain), of some key groups.
     pub fn drain_groups(&mut self, groups: Range<KeyGroup>, mut visit: impl FnMut(K, V)) {
         for index in self.shards.within(&groups) {
-            let (all, complete) = (self.shards[index].groups.clone(), self.shards[index].complete);
+            let all = self.shards[index].groups.clone();
             let whole = groups.start <= all.start && all.end <= groups.end;
-            let groups = groups.start.max(all.start)..groups.end.min(all.end);
             let buckets = if whole { None } else { Some(self.shards[index].of_groups(&groups)) };
-            let (stored, groups) = self.shards[index].stored(buckets.as_deref());
+            // IMPORTANT: first, for what is written out is stored, and to be deleted later.
+            for bucket in self.shards[index].pending(self.epoch, usize::MAX) {
+                self.save(index, bucket);
+            }
+            let (stored, stored_groups) = self.shards[index].stored(buckets.as_deref());
             // Without a prefix a group holds entries of other tables too.
-            let by_group = stored >= FEW * groups && !self.out.prefix.is_empty();
+            let by_group = stored >= FEW * stored_groups.len() && !self.out.prefix.is_empty();
+            if by_group {
+                stored_groups.into_iter().for_each(|group| self.tombstones.push_group(group));
+            }
             let mut gone = |table: &mut Self, slot: Slot<K, V>, flags| {
-                table.let_go(&slot, flags, by_group);
+                (table.len, table.net) = (table.len - 1, table.net - 1);
+                if flags & STORED != 0 && !by_group {
+                    table.bury(hash_key(&slot.key), &slot, flags);
+                }
                 visit(slot.key, slot.value);
             };
-            match buckets {
-                None => {
-                    for bucket in self.shards[index].pending(self.epoch, usize::MAX) {
-                        self.save(index, bucket);
-                    }
-                    let empty = Shard::new(all, true);
-                    let mut shard = std::mem::replace(&mut self.shards[index], empty);
-                    shard.drain(|slot, flags| gone(self, slot, flags));
-                }
-                Some(buckets) => {
-                    for bucket in buckets {
-                        if self.shards[index].is_pending(bucket, self.epoch) {
-                            self.save(index, bucket);
-                        }
-                        if let Some((slot, flags)) = self.shards[index].remove(bucket) {
-                            gone(self, slot, flags);
-                        }
-                    }
-                    if self.shards[index].len() == 0 {
-                        // Its memory goes now, and not when the table does.
-                        self.shards[index] = Shard::new(all, complete);
-                    }
+            let Some(buckets) = buckets else {
+                let empty = Shard::new(all, true);
+                let mut shard = std::mem::replace(&mut self.shards[index], empty);
+                shard.drain(|slot, flags| gone(self, slot, flags));
+                continue;
+            };
+            for bucket in buckets {
+                if let Some((slot, flags)) = self.shards[index].remove(bucket) {
+                    gone(self, slot, flags);
                 }
             }
-        }
-    }
-
-    /// An entry is no longer in memory, and by the next commit no longer stored.
-    fn let_go(&mut self, slot: &Slot<K, V>, flags: u8, by_group: bool) {
-        (self.len, self.net) = (self.len - 1, self.net - 1);
-        if flags & STORED != 0 {
-            let hash = hash_key(&slot.key);
-            if by_group {
-                self.tombstones.push_group(group_of(hash));
-            } else {
-                self.bury(hash, slot, flags);
+            if self.shards[index].len() == 0 {
+                // Its memory goes now, and not when the table does.
+                self.shards[index] = Shard::new(all, self.shards[index].complete);
             }
         }
     }

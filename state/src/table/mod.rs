@@ -280,8 +280,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     fn make_room(&mut self, hash: u64) {
         let mut index = self.shards.of(hash);
         // More than once where all keys are of few groups, as those of one worker of many.
-        while self.shards[index].len() >= SPLIT_AT && self.shards[index].groups.len() > 1 {
-            self.shards.split(index);
+        while self.shards[index].len() >= SPLIT_AT && self.shards.split(index) {
             index = self.shards.of(hash);
         }
         self.shards[index].make_room(self.first_room);

@@ -195,8 +195,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         (0..self.flags.len()).filter(|bucket| self.get(*bucket).is_some_and(is_in)).collect()
     }
 
-    /// How many of these buckets, or of all, hold what the store holds too, and of how many groups.
-    pub(super) fn stored(&self, buckets: Option<&[usize]>) -> (usize, usize) {
+    /// How many of these buckets, or of all, hold what the store holds too, and of which groups.
+    pub(super) fn stored(&self, buckets: Option<&[usize]>) -> (usize, Vec<KeyGroup>) {
         let mut groups = [false; KEY_GROUPS as usize];
         let mut count = 0;
         let mut look = |bucket: usize| {
@@ -210,7 +210,7 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
             None => (0..self.flags.len()).for_each(look),
             Some(buckets) => buckets.iter().for_each(|bucket| look(*bucket)),
         }
-        (count, groups.into_iter().filter(|there| *there).count())
+        (count, (0..KEY_GROUPS).filter(|group| groups[usize::from(*group)]).collect())
     }
 
     /// No bucket is pending any more.

@@ -34,7 +34,9 @@ impl<K: Serialize + Eq, V> Shards<K, V> {
         let mut shards = Shards::new(true);
         // Groups have not all the same number of keys.
         while shards.width > 0 && entries / shards.list.len() >= SPLIT_AT / 8 * 7 {
-            (0..shards.list.len()).for_each(|index| shards.split(index));
+            (0..shards.list.len()).for_each(|index| {
+                shards.split(index);
+            });
         }
         let each = entries / shards.list.len();
         (shards, each)
@@ -72,12 +74,12 @@ impl<K: Serialize + Eq, V> Shards<K, V> {
     }
 
     /// Splits a shard in two: the upper half of its groups goes into a new one behind all others.
-    /// A shard of one group stays as it is.
-    pub(super) fn split(&mut self, index: usize) {
+    /// A shard of one group stays as it is, and the answer is no.
+    pub(super) fn split(&mut self, index: usize) -> bool {
         let groups = self.list[index].groups.clone();
         let middle = groups.start + (groups.end - groups.start) / 2;
         if middle == groups.start {
-            return;
+            return false;
         }
         let complete = self.list[index].complete;
         let lower = Shard::new(groups.start..middle, complete);
@@ -100,6 +102,7 @@ impl<K: Serialize + Eq, V> Shards<K, V> {
         let (from, to) = (middle >> self.width, groups.end >> self.width);
         self.directory[usize::from(from)..usize::from(to)].fill(self.list.len() as u16);
         self.list.push(upper);
+        true
     }
 }
 
@@ -161,14 +164,16 @@ mod tests {
         let mut random = 1u64;
         for _ in 0..60 {
             random = hash_key(&random);
-            shards.split(shards.of(random));
+            let _ = shards.split(shards.of(random));
             check(&shards, keys as usize);
         }
         // Down to single groups, which stay whole.
         while shards.len() < usize::from(KEY_GROUPS) {
-            (0..shards.len()).for_each(|index| shards.split(index));
+            (0..shards.len()).for_each(|index| {
+                shards.split(index);
+            });
         }
-        shards.split(0);
+        assert!(!shards.split(0));
         assert_eq!(shards.len(), usize::from(KEY_GROUPS));
         check(&shards, keys as usize);
     }
