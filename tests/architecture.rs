@@ -347,7 +347,7 @@ const RULES: &[Rule] = &[
         // Lookups are asked on a thread of their own, so that no worker waits for one.
         // So is a source that asks a database. The client of Kafka is served by one.
         name: "threads start in engine/{live,lane,lookup}, source/{tcp,postgres}, postgres/, \
-               source/kafka/running, kafka/reach, \
+               source/kafka/running, kafka/caller, \
                latency/paced, the bin only",
         applies: |path| {
             let engine = ["live", "lane", "lookup"].map(|file| format!("src/engine/{file}.rs"));
@@ -357,7 +357,7 @@ const RULES: &[Rule] = &[
                 && !path.starts_with("src/source/postgres")
                 && !path.starts_with("src/postgres/")
                 && path != "src/source/kafka/running.rs"
-                && path != "src/kafka/reach.rs"
+                && path != "src/kafka/caller.rs"
                 && path != "src/latency/paced.rs"
         },
         check: starts_threads,

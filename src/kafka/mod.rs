@@ -1,6 +1,7 @@
 //! What the source and the sink for Apache Kafka share: how a client is configured, what its log
 //! and its errors become, and what can be asked of a cluster.
 
+mod caller;
 mod error;
 mod reach;
 
@@ -17,8 +18,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::statistics::Statistics;
 
+pub(crate) use caller::Caller;
 pub(crate) use error::{failed, is_permanent, reason};
-pub(crate) use reach::{Call, Reaching};
+pub(crate) use reach::Wait;
 
 use crate::error::Error;
 use crate::source::signal::lock;

@@ -6,15 +6,12 @@
 //! and never asks anybody again. (confluentinc/librdkafka#5301, open with 2.15.)
 
 use std::ffi::CString;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::bindings::rd_kafka_brokers_add;
 use rdkafka::client::{Client, ClientContext};
+
+use crate::time::clock::{Clock, SystemClock};
 
 /// Gives a client its first brokers again, by which it finds the others. One that knows brokers
 /// connects to these once more, until the next answer names the others: not to be called often.
@@ -27,63 +24,32 @@ pub(crate) fn reach_again<C: ClientContext>(client: &Client<C>, servers: &str) {
     tracing::debug!(servers, found, "a Kafka client asks its first brokers again");
 }
 
-/// After about so long without an answer a client is told again whom to ask.
+/// After so long without an answer a client is told again whom to ask.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Tells a client again whom to ask while a call into it takes long. IMPORTANT: on a thread of its
-/// own, because some calls do not return before they have an answer, whatever time they are given.
-pub(crate) struct Reaching {
-    /// Calls begun and ended: while it is odd, somebody waits.
-    calls: Arc<AtomicU64>,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+/// A wait for a client, which is told again whom to ask for as long as that lasts.
+pub(crate) struct Wait {
+    clock: SystemClock,
+    since_micros: i64,
 }
 
-/// A call, until it is dropped.
-pub(crate) struct Call<'a>(&'a AtomicU64);
-
-impl Reaching {
-    /// `reach` is to give the client its first brokers.
-    ///
-    /// # Errors
-    /// Where no thread can be started.
-    pub(crate) fn start(reach: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let calls = Arc::new(AtomicU64::new(0));
-        let (looked_at, (stop, stopped)) = (calls.clone(), channel());
-        let watch = move || {
-            let mut before = 0;
-            while stopped.recv_timeout(SLOW) == Err(RecvTimeoutError::Timeout) {
-                let now = looked_at.load(Ordering::Acquire);
-                if now == before && now % 2 == 1 {
-                    reach();
-                }
-                before = now;
-            }
-        };
-        let thread = std::thread::Builder::new().name("highwater-kafka-reach".to_owned());
-        let thread = Some(thread.spawn(watch)?);
-        Ok(Reaching { calls, stop: Some(stop), thread })
+impl Wait {
+    pub(crate) fn begin() -> Self {
+        let clock = SystemClock::new();
+        Wait { since_micros: clock.now_micros(), clock }
     }
 
-    /// A call begins. There is one at a time: two would look like none.
-    pub(crate) fn call(&self) -> Call<'_> {
-        self.calls.fetch_add(1, Ordering::Release);
-        Call(&self.calls)
+    /// For how long to wait before the next look.
+    pub(crate) fn slice(left: Duration) -> Duration {
+        left.min(SLOW)
     }
-}
 
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Release);
-    }
-}
-
-impl Drop for Reaching {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so.
-            let _ = thread.join();
+    /// `reach` is to give the client its first brokers, where it has been waited for so long.
+    pub(crate) fn look(&mut self, reach: impl FnOnce()) {
+        let now_micros = self.clock.now_micros();
+        if now_micros - self.since_micros >= SLOW.as_micros() as i64 {
+            self.since_micros = now_micros;
+            reach();
         }
     }
 }
@@ -93,19 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_call_that_takes_long_is_helped() {
-        let (reached, helped) = channel();
-        let reaching = Reaching::start(move || reached.send(()).unwrap_or_default()).unwrap();
-        for _ in 0..50 {
-            drop(reaching.call());
-            std::thread::sleep(SLOW / 20);
+    fn only_a_wait_that_lasts_is_helped() {
+        let (mut wait, mut helped) = (Wait::begin(), 0);
+        for slept in [SLOW / 2, SLOW / 2, SLOW / 2, SLOW / 2] {
+            wait.look(|| helped += 10);
+            std::thread::sleep(slept);
+            wait.look(|| helped += 1);
         }
-        assert!(helped.try_recv().is_err(), "short calls were helped");
-        let call = reaching.call();
-        for _ in 0..2 {
-            assert_eq!(helped.recv_timeout(SLOW * 4), Ok(()));
-        }
-        drop(call);
-        drop(reaching);
+        assert_eq!(helped, 2);
     }
 }

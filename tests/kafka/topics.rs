@@ -3,7 +3,6 @@
 // Every test binary uses some of it.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -53,22 +52,42 @@ impl Found {
     }
 }
 
-/// All records of a topic that a reader with `read_committed` finds, by partition and offset.
-pub fn read_committed(address: &str, topic: &str) -> Vec<Found> {
-    let reader: BaseConsumer = ClientConfig::new()
+fn reader(address: &str, isolation: &str) -> BaseConsumer {
+    ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("group.id", "nobody")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "10")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .create()
-        .unwrap();
+        .unwrap()
+}
+
+/// Waits until no transaction is open: a commit is answered before its mark is in each partition,
+/// and up to there a reader with `read_committed` finds the end of the partition.
+fn wait_for_marks(committed: &BaseConsumer, address: &str, topic: &str, partitions: &[i32]) {
+    let (all, started) = (reader(address, "read_uncommitted"), Instant::now());
+    let end = |reader: &BaseConsumer, partition: i32| {
+        reader.fetch_watermarks(topic, partition, Duration::from_secs(30)).unwrap().1
+    };
+    for partition in partitions {
+        while end(committed, *partition) < end(&all, *partition) {
+            let waited = started.elapsed();
+            assert!(waited < Duration::from_secs(60), "a transaction is open in `{topic}`");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// All records of a topic that a reader with `read_committed` finds, by partition and offset.
+pub fn read_committed(address: &str, topic: &str) -> Vec<Found> {
+    let reader = reader(address, "read_committed");
     let metadata = reader.fetch_metadata(Some(topic), Duration::from_secs(30)).unwrap();
-    let mut open: BTreeMap<i32, ()> =
-        metadata.topics()[0].partitions().iter().map(|partition| (partition.id(), ())).collect();
+    let mut open: Vec<i32> = metadata.topics()[0].partitions().iter().map(|p| p.id()).collect();
+    wait_for_marks(&reader, address, topic, &open);
     let mut all = TopicPartitionList::new();
-    for partition in open.keys() {
+    for partition in &open {
         all.add_partition_offset(topic, *partition, Offset::Beginning).unwrap();
     }
     reader.assign(&all).unwrap();
@@ -77,7 +96,7 @@ pub fn read_committed(address: &str, topic: &str) -> Vec<Found> {
         assert!(started.elapsed() < Duration::from_secs(60), "`{topic}` has no end");
         match reader.poll(Duration::from_millis(100)) {
             None => {}
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(KafkaError::PartitionEOF(ended))) => open.retain(|p| *p != ended),
             Some(Err(error)) => panic!("{topic}: {error}"),
             Some(Ok(message)) => found.push(Found {
                 partition: message.partition(),

@@ -24,6 +24,8 @@ pub enum KafkaPoint {
     Begun,
     /// So many of its records have been given to the client.
     Produced(usize),
+    /// The mark has been sent; the client does not say so. The sink goes on with a new session.
+    MarkUnanswered,
     /// The mark has been sent.
     Marked,
     /// All records have arrived.

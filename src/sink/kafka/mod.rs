@@ -56,7 +56,8 @@ pub enum KafkaDelivery {
 /// missing. So a copy of a flow that was started by mistake is shut out, and a state that is
 /// older than the topic is refused. The group and the transactional id have the name
 /// `highwater-{flow}-{sink}`. The program needs the rights to write and read the topic, to write
-/// with the transactional id, and to read the group.
+/// with the transactional id, and to read the group. The broker answers a commit before its mark
+/// is in every partition: readers with `read_committed` see the records a moment later.
 ///
 /// The broker forgets the offset when nothing was written for `offsets.retention.minutes`, a week
 /// by default. A flow that runs renews it; one that stands still for longer may have to be

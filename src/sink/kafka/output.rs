@@ -12,8 +12,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use super::failure::Failure;
 use super::letter::{Record, Records};
 use super::target::{Target, Waiting};
-use crate::error::{Error, ErrorKind};
-use crate::kafka::{Call, Context, Reaching};
+use crate::error::Error;
+use crate::kafka::{Context, Wait};
 use crate::source::signal::lock;
 
 /// Between two questions to the client whether it has something to say.
@@ -59,8 +59,6 @@ fn is_purged(error: &KafkaError) -> bool {
 /// A client that produces.
 pub(super) struct Output {
     pub(super) topic: String,
-    // Its thread holds the client too, and ends first.
-    reaching: Reaching,
     pub(super) producer: Arc<BaseProducer<Deliveries>>,
 }
 
@@ -71,18 +69,12 @@ impl Output {
         let producer: Result<BaseProducer<_>, _> =
             target.producer(id)?.create_with_context(deliveries);
         let producer = producer.map_err(|e| Failure::of("the client cannot be made", e))?;
-        let producer = Arc::new(producer);
-        let client = producer.clone();
-        let reach = move || client.context().client.reach_again(client.client());
-        let reaching = Reaching::start(reach).map_err(|e| {
-            Failure::Final(Error::new(ErrorKind::Io, "cannot start a thread").because(e))
-        })?;
-        Ok(Output { topic: target.topic.clone(), reaching, producer })
+        Ok(Output { topic: target.topic.clone(), producer: Arc::new(producer) })
     }
 
-    /// The client is waited for until this is dropped: it may have forgotten whom to ask.
-    pub(super) fn call(&self) -> Call<'_> {
-        self.reaching.call()
+    /// The client may have forgotten whom to ask.
+    pub(super) fn reach_again(&self) {
+        self.producer.context().client.reach_again(self.producer.client());
     }
 
     /// Gives the records of a letter to the client, which sends them as it can.
@@ -92,11 +84,10 @@ impl Output {
         waiting: &Waiting,
         mut given: impl FnMut(usize) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let _call = self.call();
-        let mut records = Records::of(letter)?;
+        let (mut records, mut wait) = (Records::of(letter)?, Wait::begin());
         let mut number = 0;
         while let Some(record) = records.next()? {
-            self.give(&record, waiting)?;
+            self.give(&record, waiting, &mut wait)?;
             number += 1;
             given(number)?;
             if number % RECORDS_PER_POLL == 0 {
@@ -107,7 +98,7 @@ impl Output {
         Ok(())
     }
 
-    fn give(&self, record: &Record<'_>, waiting: &Waiting) -> Result<(), Failure> {
+    fn give(&self, record: &Record<'_>, waiting: &Waiting, wait: &mut Wait) -> Result<(), Failure> {
         let mut message = BaseRecord::<[u8], [u8]>::to(&self.topic);
         message.key = record.key;
         message.payload = record.value;
@@ -130,20 +121,20 @@ impl Output {
                 return Err(Failure::of(what, error));
             }
             message = back;
-            self.wait_a_little(waiting)?;
+            self.wait_a_little(waiting, wait)?;
         }
     }
 
     /// Waits until everything that was given has arrived.
     pub(super) fn arrived(&self, waiting: &Waiting) -> Result<(), Failure> {
-        let _call = self.call();
+        let mut wait = Wait::begin();
         while self.producer.in_flight_count() > 0 {
-            self.wait_a_little(waiting)?;
+            self.wait_a_little(waiting, &mut wait)?;
         }
         self.check()
     }
 
-    fn wait_a_little(&self, waiting: &Waiting) -> Result<(), Failure> {
+    fn wait_a_little(&self, waiting: &Waiting, wait: &mut Wait) -> Result<(), Failure> {
         // With a time, polling would go on to its end whatever comes, and busily in the last ms.
         let in_flight = self.producer.in_flight_count();
         self.producer.poll(Duration::ZERO);
@@ -151,6 +142,7 @@ impl Output {
         if self.producer.in_flight_count() == in_flight {
             std::thread::sleep(POLL);
         }
+        wait.look(|| self.reach_again());
         if !waiting.is_over() {
             return Ok(());
         }

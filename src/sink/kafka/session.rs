@@ -1,10 +1,11 @@
 //! A session: a transactional producer that has shut out those before it, and the mark that it
 //! found then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer;
 
 use super::failure::{Failure, strike, struck};
@@ -12,15 +13,22 @@ use super::fault::KafkaPoint;
 use super::marks::{Marks, offsets};
 use super::output::{Output, POLL};
 use super::target::{Target, Waiting};
+use crate::error::Error;
+use crate::kafka::{Caller, Wait};
 use crate::sink::Mark;
 
-/// How long a coordinator may take to restart before a transaction is begun anew.
-const RESTARTING: Duration = Duration::from_secs(10);
+/// How long a call into the client may take, within which a coordinator can restart. After that a
+/// new session settles what became of it: the client loses answers of brokers that it forgets.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// After so long it is not believed any more that a call returns.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A transactional producer that has shut out those before it.
 pub(super) struct Session {
     output: Output,
-    group: ConsumerGroupMetadata,
+    group: Arc<ConsumerGroupMetadata>,
+    caller: Caller,
 }
 
 impl Session {
@@ -31,16 +39,16 @@ impl Session {
         id: &str,
         waiting: &mut Waiting,
     ) -> Result<(Self, Option<Mark>), Failure> {
+        let caller = Caller::start();
+        let caller = caller.map_err(|e| Error::io("cannot start a thread", e))?;
         let marks = Marks::connect(target, id)?;
         let output = Output::start(target, id)?;
         strike(target, KafkaPoint::Start)?;
         let producer = &output.producer;
         // A client that knows its brokers finds the coordinator at once, and not after a timer.
-        {
-            let _call = output.call();
-            let _ = producer.client().fetch_metadata(Some(&target.topic), waiting.left());
-        }
-        let init = |left| producer.init_transactions(left);
+        let within = Wait::slice(waiting.left());
+        let _ = producer.client().fetch_metadata(Some(&target.topic), within);
+        let init = |left| producer.init_transactions(Wait::slice(left));
         retried(&output, waiting, init).map_err(|error| {
             let what = format!("the transactional id `{id}` cannot be used");
             output.because(Failure::of(what, error))
@@ -48,7 +56,7 @@ impl Session {
         strike(target, KafkaPoint::Fenced)?;
         let mark = marks.read(waiting)?;
         strike(target, KafkaPoint::Read)?;
-        Ok((Session { output, group: marks.group()? }, mark))
+        Ok((Session { output, group: Arc::new(marks.group()?), caller }, mark))
     }
 
     /// One transaction: the records of a letter, if there is one, and the mark.
@@ -73,15 +81,9 @@ impl Session {
             let given = |number| strike(target, Point::Produced(number));
             self.output.produce(letter, waiting, given)?;
         }
-        let offsets = offsets(&self.output.topic, mark).map_err(failed)?;
-        // Records are on their way meanwhile. It is not resumed, and what does not come in time may
-        // spoil the transaction: so this is not cut short before a coordinator that is restarting
-        // can be back.
-        let send = |left: Duration| {
-            producer.send_offsets_to_transaction(&offsets, &self.group, left.min(RESTARTING))
-        };
-        let sent = retried(&self.output, waiting, send);
-        if sent.is_err() {
+        // Records are on their way meanwhile.
+        let sent = self.send(target, mark, waiting);
+        if let Err(KafkaError::Transaction(_)) = sent {
             // What became of a record says more than that its transaction failed.
             self.output.arrived(waiting)?;
         }
@@ -95,9 +97,23 @@ impl Session {
             let _ = producer.commit_transaction(Duration::from_millis(1));
             return Err(struck(unanswered));
         }
-        let commit = |left| producer.commit_transaction(left);
+        let commit = |left| producer.commit_transaction(Wait::slice(left));
         retried(&self.output, waiting, commit).map_err(failed)?;
         strike(target, committed)
+    }
+
+    /// Sends the mark. This is not resumed, and what does not come in time may spoil the
+    /// transaction: so it is not cut short before a coordinator that is restarting can be back.
+    fn send(&self, target: &Target, mark: &Mark, waiting: &Waiting) -> KafkaResult<()> {
+        let offsets = Arc::new(offsets(&self.output.topic, mark)?);
+        retried(&self.output, waiting, |left| {
+            let (producer, group) = (self.output.producer.clone(), self.group.clone());
+            let offsets = offsets.clone();
+            let call = move || producer.send_offsets_to_transaction(&offsets, &group, left);
+            let returned = self.caller.call(left + GRACE, call, || self.output.reach_again());
+            let returned = returned.filter(|_| !target.strikes(KafkaPoint::MarkUnanswered));
+            returned.unwrap_or(Err(KafkaError::Global(Code::OperationTimedOut)))
+        })
     }
 
     /// Ends a transaction that will not be tried again, so that readers need not wait for its
@@ -115,10 +131,11 @@ fn retried(
     waiting: &Waiting,
     mut call: impl FnMut(Duration) -> KafkaResult<()>,
 ) -> KafkaResult<()> {
-    let _call = output.call();
+    let (until, mut wait) = (Waiting::new(waiting.left().min(ANSWER)), Wait::begin());
     loop {
-        match call(waiting.left()) {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && !waiting.is_over() => {
+        match call(until.left()) {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && !until.is_over() => {
+                wait.look(|| output.reach_again());
                 std::thread::sleep(POLL);
             }
             result => return result,
