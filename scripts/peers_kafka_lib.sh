@@ -62,6 +62,12 @@ let_go_of_cores() {
 end_all() {
     end_engine
     scripts/servers.sh stop kafka > /dev/null 2>&1 || true
+    # Their watcher ends when it finds that nothing runs, and writes there until then.
+    local tries
+    for tries in $(seq 100); do
+        [ -e "$HIGHWATER_SERVERS_DIR/watcher" ] || break
+        sleep 0.1
+    done
     rm -rf "$STATE"
 }
 

@@ -1,9 +1,10 @@
 //! Calls into a client that may never return.
 //!
 //! `rd_kafka_send_offsets_to_transaction` keeps to no time: it returns when its answer comes. Where
-//! the broker that it asked is forgotten meanwhile, none comes, whoever is asked later.
-//! (confluentinc/librdkafka#5456 and #5511, open with 2.15.)
+//! the broker that it means to ask was forgotten, it asks no other one before the client hears of
+//! one that comes or goes, which may be never. (confluentinc/librdkafka#5456 and #5511, both open.)
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -13,10 +14,11 @@ use crate::time::clock::monotonic;
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// Makes calls on a thread of its own. One that never returns is left behind, with its thread and
+/// Makes calls on a thread of its own. One that does not return is left behind, with its thread and
 /// with what it holds: so let it hold what it uses.
 pub(crate) struct Caller {
-    calls: Sender<Call>,
+    /// `None` after a call that did not return.
+    calls: RefCell<Option<Sender<Call>>>,
 }
 
 impl Caller {
@@ -31,10 +33,10 @@ impl Caller {
         };
         // Nobody joins it: it ends with this, or after its last call.
         std::thread::Builder::new().name("highwater-kafka-call".to_owned()).spawn(serve)?;
-        Ok(Caller { calls })
+        Ok(Caller { calls: RefCell::new(Some(calls)) })
     }
 
-    /// What the call returns, if that is in time. If not, there is to be no other.
+    /// What the call returns, if that is in time. If not, no other call is made.
     pub(crate) fn call<R: Send + 'static>(
         &self,
         within: Duration,
@@ -45,14 +47,17 @@ impl Caller {
         let until = monotonic() + within;
         // Nobody may wait any more.
         let call = move || returns.send(call()).unwrap_or_default();
-        self.calls.send(Box::new(call)).ok()?;
+        self.calls.borrow().as_ref()?.send(Box::new(call)).ok()?;
         let mut wait = Wait::begin();
         loop {
             let left = until.saturating_duration_since(monotonic());
             match returned.recv_timeout(Wait::slice(left)) {
                 Ok(result) => return Some(result),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() => wait.look(&reach),
-                Err(_) => return None,
+                Err(_) => {
+                    self.calls.take();
+                    return None;
+                }
             }
         }
     }
@@ -78,6 +83,7 @@ mod tests {
         let help = || helped.set(helped.get() + 1);
         assert_eq!(caller.call(Duration::from_millis(4_500), never, help), None);
         assert_eq!(helped.get(), 2);
+        assert_eq!(caller.call(Duration::from_secs(60), || 5, || {}), None, "it would come late");
         assert_eq!(std::sync::Arc::strong_count(&held), 2, "it holds what it uses");
         drop(caller);
         drop(ends);

@@ -1,4 +1,4 @@
-//! Places at which a test ends the sink as a crash would.
+//! Places at which a test ends the sink as a crash would, or leaves its client behind.
 
 /// Where a sink is, on its way to exactly once.
 #[doc(hidden)]
@@ -24,7 +24,7 @@ pub enum KafkaPoint {
     Begun,
     /// So many of its records have been given to the client.
     Produced(usize),
-    /// The mark has been sent; the client does not say so. The sink goes on with a new session.
+    /// The mark has been sent; the client never says so. It is left behind, and the sink goes on.
     MarkUnanswered,
     /// The mark has been sent.
     Marked,

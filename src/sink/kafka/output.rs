@@ -7,7 +7,9 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig,
+};
 
 use super::failure::Failure;
 use super::letter::{Record, Records};
@@ -21,6 +23,9 @@ pub(super) const POLL: Duration = Duration::from_millis(1);
 
 /// After so many records the client is asked what has become of earlier ones.
 const RECORDS_PER_POLL: usize = 1_000;
+
+/// How often a client that is left behind is asked for what it has let go.
+const LAST_POLLS: usize = 10;
 
 /// What becomes of records.
 pub(super) struct Deliveries {
@@ -75,6 +80,16 @@ impl Output {
     /// The client may have forgotten whom to ask.
     pub(super) fn reach_again(&self) {
         self.producer.context().client.reach_again(self.producer.client());
+    }
+
+    /// The client is left behind with a call that does not return. Its records are let go, as far
+    /// as that can be done without waiting: they are sent by another one.
+    pub(super) fn leave(&self) {
+        tracing::warn!("a call into a Kafka client does not return: the client is left behind");
+        self.producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
+        for _ in 0..LAST_POLLS {
+            self.producer.poll(Duration::from_millis(10));
+        }
     }
 
     /// Gives the records of a letter to the client, which sends them as it can.

@@ -17,12 +17,16 @@ use crate::error::Error;
 use crate::kafka::{Caller, Wait};
 use crate::sink::Mark;
 
-/// How long a call into the client may take, within which a coordinator can restart. After that a
-/// new session settles what became of it: the client loses answers of brokers that it forgets.
+/// How long the client may take for a mark or a commit, within which a coordinator can restart.
+/// After that a new session settles what became of it.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// After so long it is not believed any more that a call returns.
+/// So much later it is not believed any more that a call returns.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Up to so many bytes of records are on their way while the mark is sent. It may go to the same
+/// broker, behind them: with more, its time would be a matter of the network's speed.
+const BESIDE_MARK: usize = 256 * 1024;
 
 /// A transactional producer that has shut out those before it.
 pub(super) struct Session {
@@ -48,8 +52,9 @@ impl Session {
         // A client that knows its brokers finds the coordinator at once, and not after a timer.
         let within = Wait::slice(waiting.left());
         let _ = producer.client().fetch_metadata(Some(&target.topic), within);
-        let init = |left| producer.init_transactions(Wait::slice(left));
-        retried(&output, waiting, init).map_err(|error| {
+        let (client, left) = (producer.clone(), waiting.left());
+        let init = move |left| client.init_transactions(left);
+        retried(&output, &caller, left, init).map_err(|error| {
             let what = format!("the transactional id `{id}` cannot be used");
             output.because(Failure::of(what, error))
         })?;
@@ -80,8 +85,10 @@ impl Session {
         if let Some(letter) = letter {
             let given = |number| strike(target, Point::Produced(number));
             self.output.produce(letter, waiting, given)?;
+            if letter.len() > BESIDE_MARK {
+                self.output.arrived(waiting)?;
+            }
         }
-        // Records are on their way meanwhile.
         let sent = self.send(target, mark, waiting);
         if let Err(KafkaError::Transaction(_)) = sent {
             // What became of a record says more than that its transaction failed.
@@ -97,23 +104,26 @@ impl Session {
             let _ = producer.commit_transaction(Duration::from_millis(1));
             return Err(struck(unanswered));
         }
-        let commit = |left| producer.commit_transaction(Wait::slice(left));
-        retried(&self.output, waiting, commit).map_err(failed)?;
+        let (client, left) = (producer.clone(), waiting.left().min(ANSWER));
+        let commit = move |left| client.commit_transaction(left);
+        retried(&self.output, &self.caller, left, commit).map_err(failed)?;
         strike(target, committed)
     }
 
     /// Sends the mark. This is not resumed, and what does not come in time may spoil the
     /// transaction: so it is not cut short before a coordinator that is restarting can be back.
     fn send(&self, target: &Target, mark: &Mark, waiting: &Waiting) -> KafkaResult<()> {
-        let offsets = Arc::new(offsets(&self.output.topic, mark)?);
-        retried(&self.output, waiting, |left| {
-            let (producer, group) = (self.output.producer.clone(), self.group.clone());
-            let offsets = offsets.clone();
-            let call = move || producer.send_offsets_to_transaction(&offsets, &group, left);
-            let returned = self.caller.call(left + GRACE, call, || self.output.reach_again());
-            let returned = returned.filter(|_| !target.strikes(KafkaPoint::MarkUnanswered));
-            returned.unwrap_or(Err(KafkaError::Global(Code::OperationTimedOut)))
-        })
+        let offsets = offsets(&self.output.topic, mark)?;
+        let (client, group) = (self.output.producer.clone(), self.group.clone());
+        let send = move |left| client.send_offsets_to_transaction(&offsets, &group, left);
+        let left = waiting.left().min(ANSWER);
+        let sent = retried(&self.output, &self.caller, left, send);
+        if target.strikes(KafkaPoint::MarkUnanswered) {
+            // As a call that does not return.
+            std::mem::forget(self.output.producer.clone());
+            return Err(no_answer());
+        }
+        sent
     }
 
     /// Ends a transaction that will not be tried again, so that readers need not wait for its
@@ -125,20 +135,32 @@ impl Session {
     }
 }
 
-/// Goes on with a call that was cut short, as long as that may help.
+/// Makes a call, and again for as long as the client says that this may help.
 fn retried(
     output: &Output,
-    waiting: &Waiting,
-    mut call: impl FnMut(Duration) -> KafkaResult<()>,
+    caller: &Caller,
+    within: Duration,
+    call: impl Fn(Duration) -> KafkaResult<()> + Send + Sync + 'static,
 ) -> KafkaResult<()> {
-    let (until, mut wait) = (Waiting::new(waiting.left().min(ANSWER)), Wait::begin());
+    let (call, until) = (Arc::new(call), Waiting::new(within));
     loop {
-        match call(until.left()) {
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && !until.is_over() => {
-                wait.look(|| output.reach_again());
+        let (left, call) = (until.left(), call.clone());
+        let returned = caller.call(left + GRACE, move || call(left), || output.reach_again());
+        match returned {
+            Some(Err(KafkaError::Transaction(error)))
+                if error.is_retriable() && !until.is_over() =>
+            {
                 std::thread::sleep(POLL);
             }
-            result => return result,
+            Some(result) => return result,
+            None => {
+                output.leave();
+                return Err(no_answer());
+            }
         }
     }
+}
+
+fn no_answer() -> KafkaError {
+    KafkaError::Global(Code::OperationTimedOut)
 }
