@@ -282,6 +282,26 @@ fn an_older_copy_is_refused_until_the_sink_adopts_the_topic() {
     Running::start(address, &topic, &older, 40).unwrap().go_on().unwrap();
 }
 
+/// What was claimed at a start is durable though nothing comes: a crash does not take it back.
+#[test]
+fn a_start_without_input_commits_its_claim() {
+    let Some(broker) = servers::kafka() else { return };
+    let (address, topic) = (broker.address(), unique("claimed"));
+    create_one(address, &topic, 1);
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let quiet = flow("claimed", source(0..0), lines(&topic, address));
+        let handle = quiet.spawn(Settings::at(dir.path())).unwrap();
+        let started = Instant::now();
+        while handle.metrics().commits == 0 {
+            assert!(started.elapsed() < Duration::from_secs(60), "no commit was made");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        handle.stop();
+        handle.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_mark_is_renewed_before_the_broker_forgets_it() {
     let Some(broker) = servers::kafka() else { return };

@@ -84,7 +84,7 @@ struct OpenTick {
 
 impl Coordinator {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { plan, store, settings, clock, .. } = parts;
+        let Parts { plan, store, settings, clock, sinks_due_micros, .. } = parts;
         let Parts { lane, poison, controls, mut sources, record, resumed, .. } = parts;
         let alignment = Alignment::new(&plan, &mut sources);
         let is_source = |node: &&crate::flow::Node| matches!(node.body, Body::Source(_));
@@ -96,7 +96,7 @@ impl Coordinator {
             next_tick: record.tick.0 + 1,
             last_commit_micros: clock.now_micros(),
             last_commit_tick: record.tick.0,
-            sinks_due_micros: None,
+            sinks_due_micros,
             plan,
             settings,
             clock,

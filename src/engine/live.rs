@@ -105,6 +105,7 @@ fn drive(
     let poison = Poison::new(events.clone());
     let progress = Arc::new(Progress::default());
     let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
+    let sinks_due_micros = committer.sinks_due_micros()?;
     let work = BaseWork::new(&store, &events, &poison);
     let snapshots = SnapshotWork::new(durable, &settings, &poison);
     let (lane, threads) = ThreadLane::start(committer, work, snapshots, &events, &poison)?;
@@ -123,6 +124,7 @@ fn drive(
         sources,
         record,
         resumed,
+        sinks_due_micros,
     });
     // Sources are asked things on this thread too: whatever they do, the workers are stopped.
     let run = AssertUnwindSafe(|| run_loop(&mut coordinator, &*clock, inbox, owner));
@@ -130,10 +132,7 @@ fn drive(
         let message = format!("a source panicked: {}", panic_message(&*panic));
         Err(Error::new(ErrorKind::UserCode, message))
     });
-    match &result {
-        Ok(()) => tracing::info!("ended"),
-        Err(error) => tracing::error!(%error, "failed"),
-    }
+    log_end(&result);
     coordinator.stop_workers(inbox);
     coordinator.detach_sources();
     owner.publish(coordinator.metrics());
@@ -144,6 +143,13 @@ fn drive(
     match workers.or(panics.map(|panic| panic_message(&*panic)).next()) {
         Some(message) => result.and(Err(Error::bug(format!("a thread panicked: {message}")))),
         None => result,
+    }
+}
+
+fn log_end(result: &Result<(), Error>) {
+    match result {
+        Ok(()) => tracing::info!("ended"),
+        Err(error) => tracing::error!(%error, "failed"),
     }
 }
 

@@ -135,6 +135,7 @@ impl ManualEngine {
         }
         let workers = Workers::build(starts)?;
         let committer = Committer::new(store.clone(), sinks, progress.committed.clone());
+        let sinks_due_micros = committer.sinks_due_micros()?;
         let coordinator = Coordinator::new(Parts {
             plan,
             store: store.clone(),
@@ -146,6 +147,7 @@ impl ManualEngine {
             sources,
             record,
             resumed,
+            sinks_due_micros,
         });
         let mut engine = ManualEngine { workers, coordinator, inbox };
         engine.hear()?;

@@ -26,4 +26,6 @@ pub(super) struct Parts {
     pub(super) record: TickRecord,
     /// The record was found, not made.
     pub(super) resumed: bool,
+    /// When the first sink wants a commit, on the tick clock.
+    pub(super) sinks_due_micros: Option<i64>,
 }

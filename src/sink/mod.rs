@@ -152,8 +152,9 @@ pub trait SinkWriter: Send {
         Ok(Vec::new())
     }
 
-    /// When, in microseconds on the tick clock, a commit would make output visible that is hidden
-    /// now; `None` if nothing is.
+    /// When, in microseconds on the tick clock, a commit is wanted though nothing may have changed:
+    /// it would make output visible that is hidden now, or what the writer claimed durable. `None`
+    /// if that is of no use. Asked when the writer has been opened, and after each commit.
     fn due_micros(&self) -> Option<i64> {
         None
     }

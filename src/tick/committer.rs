@@ -25,7 +25,7 @@ pub(crate) struct CommitJob {
 pub(crate) struct CommitDone {
     pub(crate) tick: Tick,
     pub(crate) last: bool,
-    /// When a further commit would make hidden output visible, on the tick clock.
+    /// See [`Committer::sinks_due_micros`].
     pub(crate) sinks_due_micros: Option<i64>,
 }
 
@@ -101,12 +101,18 @@ impl Committer {
             // No commit comes that would let them go: the next start would send them again.
             self.store.commit(Commit { record, changes: self.outbox.take_sent()? })?;
         }
-        let mut sinks_due_micros: Option<i64> = None;
+        let sinks_due_micros = self.sinks_due_micros()?;
+        Ok(CommitDone { tick: job.record.tick, last: job.last, sinks_due_micros })
+    }
+
+    /// When the first sink wants a commit, whatever there is to commit, on the tick clock.
+    pub(crate) fn sinks_due_micros(&self) -> Result<Option<i64>, Error> {
+        let mut first: Option<i64> = None;
         for (id, writer) in &self.sinks {
             let due = guarded(id, || Ok(writer.due_micros()))?;
-            sinks_due_micros = sinks_due_micros.into_iter().chain(due).min();
+            first = first.into_iter().chain(due).min();
         }
-        Ok(CommitDone { tick: job.record.tick, last: job.last, sinks_due_micros })
+        Ok(first)
     }
 }
 

@@ -178,14 +178,15 @@ impl SinkWriter for Exact {
 
     fn stage(&mut self, commit: &CommitInfo) -> Result<Vec<u8>, Error> {
         self.now_micros = commit.clock_micros;
-        // The claim was written at the start, which was shortly before the first commit.
+        // The claim was written at the start, after which a commit is due at once.
         self.marked_micros.get_or_insert(commit.clock_micros);
         Ok(self.claim.token())
     }
 
-    /// A mark that is not renewed would be forgotten: a commit is made for its sake.
+    /// A claim that is in no commit is not this flow's at the next start, and a mark that is not
+    /// renewed would be forgotten: commits are made for their sake.
     fn due_micros(&self) -> Option<i64> {
-        self.renew_at()
+        Some(self.renew_at().unwrap_or(i64::MIN))
     }
 
     fn outbox(&mut self) -> Option<Vec<u8>> {

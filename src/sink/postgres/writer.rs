@@ -62,6 +62,8 @@ pub(super) struct Writer {
     blocking: Blocking,
     target: Target,
     claim: Claim,
+    /// The claim is part of a commit.
+    staged: bool,
     layout: Option<Arc<Layout>>,
     lines: Vec<u8>,
     refused: Vec<Refused>,
@@ -91,7 +93,7 @@ impl Writer {
         *lock(&sink.target.0.table) = Some(Arc::new(table.0));
         sink.faults.outside("opened")?;
         let (lines, refused) = (Vec::new(), Vec::new());
-        Ok(Writer { blocking, target, claim, layout: None, lines, refused })
+        Ok(Writer { blocking, target, claim, staged: false, layout: None, lines, refused })
     }
 }
 
@@ -281,7 +283,13 @@ impl SinkWriter for Writer {
 
     fn stage(&mut self, _: &CommitInfo) -> Result<Vec<u8>, Error> {
         self.target.sink.faults.outside("staged")?;
+        self.staged = true;
         Ok(self.claim.token())
+    }
+
+    /// A claim that is in no commit is not this flow's at the next start.
+    fn due_micros(&self) -> Option<i64> {
+        if self.staged { None } else { Some(i64::MIN) }
     }
 
     fn outbox(&mut self) -> Option<Vec<u8>> {
