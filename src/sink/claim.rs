@@ -117,7 +117,9 @@ impl Claim {
         Mark { incarnation: self.incarnation, sent: self.sent }
     }
 
-    /// What [`SinkWriter::stage`](super::SinkWriter::stage) returns, or begins with.
+    /// What [`SinkWriter::stage`](super::SinkWriter::stage) returns, or begins with. Until that is
+    /// in a commit the next start does not know of this claim:
+    /// [`SinkWriter::due_micros`](super::SinkWriter::due_micros) asks for one.
     #[must_use]
     pub fn token(&self) -> Vec<u8> {
         self.incarnation.to_le_bytes().to_vec()
