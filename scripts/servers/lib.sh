@@ -46,13 +46,14 @@ locked() {
 
 # The process of a server, if it runs. A number that another process has by now does not count.
 pid_of() {
-    local pid
+    local pid state
     pid=$(cat "$DIR/$1/pid" 2> /dev/null) || return 1
     kill -0 "$pid" 2> /dev/null || return 1
-    if [ -r "/proc/$pid/stat" ]; then
+    if [ -r /proc/self/stat ]; then
         [ "$(began "$pid")" = "$(cat "$DIR/$1/began" 2> /dev/null)" ] || return 1
-        # One that was killed and not waited for yet.
-        [ "$(sed 's/.*) \(.\).*/\1/' "/proc/$pid/stat")" != Z ] || return 1
+        # One that was killed and not waited for yet, or has been waited for since it was found.
+        state=$(sed 's/.*) \(.\).*/\1/' "/proc/$pid/stat" 2> /dev/null) || return 1
+        [ "$state" != Z ] || return 1
     fi
     echo "$pid"
 }

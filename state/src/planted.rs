@@ -11,7 +11,7 @@ pub const PLANTED: &[(&str, &str)] = &[
     ("dirty-lost-on-eviction", "table::tests"),
     ("evicted-before-stored", "table::tests"),
     ("tombstone-dropped-early", "table::tests"),
-    ("buried-read-again", "closing"),
+    ("buried-read-again", "table::tests"),
     ("cleared-come-back", "conformance"),
     ("copy-on-write-skipped", "table::tests"),
     ("freeze-without-check", "freeze"),

@@ -297,6 +297,24 @@ fn deletions_are_written_out_in_steps_too() {
     assert_eq!(left, [1u64.to_le_bytes()], "the key that was born again");
 }
 
+/// What was merged into another entry is in the store until a commit has deleted it, and no longer
+/// counts.
+#[test]
+fn a_stored_entry_that_was_merged_is_passed_over() {
+    let mut table: Table<u64, u64> = Table::cold(b"p".to_vec());
+    for in_capture in [false, true] {
+        table.bury_stored(7, b"pmerged");
+        if in_capture {
+            table.begin_capture();
+        }
+        assert!(table.is_buried(7, b"pmerged"), "in a capture: {in_capture}");
+        assert!(!table.is_buried(7, b"pother") && !table.is_buried(8, b"pmerged"));
+    }
+    while !table.capture(&"op".into(), &mut 9, &mut Vec::new()).unwrap() {}
+    table.committed();
+    assert!(!table.is_buried(7, b"pmerged"), "the store no longer has it");
+}
+
 /// A window of many keys that closes is no longer a list of changes than there are groups.
 #[test]
 fn many_keys_are_deleted_by_group() {
