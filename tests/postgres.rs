@@ -510,6 +510,27 @@ fn a_second_copy_takes_over_and_an_older_one_is_refused() {
     stop(two).unwrap();
 }
 
+/// What was claimed at a start is durable though nothing comes: a crash does not take it back.
+#[test]
+fn a_start_without_input_commits_its_claim() {
+    let Some(db) = Db::shared() else { return };
+    db.run("create table t (id bigint, v text)");
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let (_sender, source) = source::channel::<Pair>(1);
+        let flow = Flow::new("claimed");
+        flow.source("rows", source).sink("out", db.postgres().append("t"));
+        let handle = flow.spawn(settings(dir.path())).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while handle.metrics().commits == 0 {
+            assert!(Instant::now() < until, "no commit was made");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        handle.stop();
+        handle.wait().unwrap();
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Customer {
     id: i32,
