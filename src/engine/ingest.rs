@@ -13,7 +13,7 @@ use timely::dataflow::{Scope, Stream};
 use super::parcel::{Body, Parcel, TickEnd};
 use super::pending::give;
 use super::runner::Output;
-use super::shared::{Control, Event, OperatorSeal, PollReport, ReadOrder, TickOpen, WorkerShared};
+use super::shared::{Control, Event, OperatorSeal, PollReport, TickOpen, WorkerShared};
 use crate::error::Error;
 use crate::event::{BATCH_ROWS, Batch, Origin, Partition};
 use crate::flow::{AnyReader, AnySource};
@@ -52,7 +52,33 @@ struct OpenPartition {
     unknown: bool,
 }
 
+/// A tick that is being read, in turns: what is behind this operator has its turn after each, so
+/// that rows go through the whole dataflow while they lie in the processor's cache.
+struct Intake {
+    open: TickOpen,
+    /// The source that is being read.
+    source: usize,
+    /// The next of all orders.
+    order: usize,
+    /// The order before it, if it is not done.
+    underway: Option<Underway>,
+    /// What there is to say of the source.
+    outcomes: Vec<(usize, Outcome)>,
+    counters: Counters,
+    reports: Vec<PollReport>,
+    seals: Vec<OperatorSeal>,
+}
+
+/// An order of which something is left to be read.
+struct Underway {
+    place: usize,
+    left: usize,
+    /// It has brought something.
+    brought: bool,
+}
+
 pub(super) struct Ingest {
+    intake: Option<Intake>,
     sources: Vec<IngestSource>,
     control: Receiver<Control>,
     shared: Rc<WorkerShared>,
@@ -73,6 +99,7 @@ pub(super) fn install<'s>(
 ) -> (Rc<[usize]>, Vec<SourceStreams<'s>>) {
     let mut builder = OperatorBuilder::new("ingest".to_owned(), scope);
     let address = builder.operator_info().address;
+    let activator = scope.activator_for(address.clone());
     let mut outputs = Vec::new();
     let mut streams = Vec::new();
     for _ in &sources {
@@ -89,34 +116,54 @@ pub(super) fn install<'s>(
             dead.downgrade(&first_tick);
             pairs.push([rows, dead]);
         }
-        let mut ingest = Ingest { sources, control, shared, outputs, capabilities: pairs };
-        move |_frontiers| ingest.schedule()
+        let (intake, capabilities) = (None, pairs);
+        let mut ingest = Ingest { intake, sources, control, shared, outputs, capabilities };
+        move |_frontiers| {
+            if ingest.schedule() {
+                activator.activate();
+            }
+        }
     });
     (address, streams)
 }
 
 impl Ingest {
-    fn schedule(&mut self) {
-        while let Ok(control) = self.control.try_recv() {
-            let result = match control {
-                Control::Stop => {
-                    self.shared.stopped.set(true);
-                    return;
-                }
-                _ if self.shared.poison.is_set() => continue,
-                Control::Assign { source, partition, resume, ended } => {
-                    self.assign(source, partition, resume, ended)
-                }
-                Control::Release { source, partition } => {
-                    self.release(source, partition);
-                    Ok(())
-                }
-                Control::Tick(open) => self.tick(&open),
+    /// Does what it can do in one turn; returns whether it must have another.
+    fn schedule(&mut self) -> bool {
+        loop {
+            if self.shared.poison.is_set() {
+                self.intake = None;
+            }
+            let result = match self.intake.take() {
+                Some(intake) => self.read_on(intake),
+                None => match self.control.try_recv() {
+                    Ok(control) => self.obey(control),
+                    Err(_) => return false,
+                },
             };
             if let Err(error) = result {
                 self.shared.poison.fail(error);
             }
+            if self.shared.stopped.get() || self.intake.is_some() {
+                return self.intake.is_some();
+            }
         }
+    }
+
+    fn obey(&mut self, control: Control) -> Result<(), Error> {
+        match control {
+            Control::Stop => self.shared.stopped.set(true),
+            _ if self.shared.poison.is_set() => {}
+            Control::Assign { source, partition, resume, ended } => {
+                self.assign(source, partition, resume, ended)?;
+            }
+            Control::Release { source, partition } => self.release(source, partition),
+            Control::Tick(open) => {
+                self.shared.ticks.borrow_mut().insert(open.tick, open.info);
+                return self.read_on(Intake::new(open));
+            }
+        }
+        Ok(())
     }
 
     fn assign(
@@ -156,35 +203,21 @@ impl Ingest {
         }
     }
 
-    fn tick(&mut self, open: &TickOpen) -> Result<(), Error> {
-        self.shared.ticks.borrow_mut().insert(open.tick, open.info);
-        let mut reports = Vec::new();
-        let mut seals = Vec::new();
+    /// Reads one turn of a tick, and says that the tick has ended if that was the last.
+    fn read_on(&mut self, mut intake: Intake) -> Result<(), Error> {
+        let mut turn = BATCH_ROWS;
         let Self { sources, outputs, capabilities, .. } = self;
-        let mut reads = &open.reads[..];
-        for (index, source) in sources.iter_mut().enumerate() {
-            let mut counters = Counters::default();
-            // Orders are sorted by source.
-            let of_source = reads.partition_point(|r| r.source <= index);
-            let (own, rest) = reads.split_at(of_source);
-            reads = rest;
-            let mut port = Port {
-                outputs: &mut outputs[index],
-                capabilities: &capabilities[index],
-                listened: source.listened,
-                counters: &mut counters,
-            };
-            let readings = source.read(index, own, &mut port, &mut reports)?;
-            // While partitions may be added, those that have ended are not the end of time.
-            let summary = if open.complete[index] { Summary::Absent } else { Summary::Idle };
-            let end = TickEnd { summary, largest: None, readings: Some(readings) };
-            for port in 0..2 {
-                let cap = &mut capabilities[index][port];
-                give(&mut outputs[index][port], cap, 0, Body::End(end.clone()));
-                cap.downgrade(&(open.tick + 1));
+        while let Some(source) = sources.get_mut(intake.source) {
+            let index = intake.source;
+            let (outputs, capabilities) = (&mut outputs[index], &mut capabilities[index]);
+            let listened = source.listened;
+            if !intake.read(source, &mut turn, (outputs, capabilities, listened))? {
+                self.intake = Some(intake);
+                return Ok(());
             }
-            seals.push(source_seal(source.node, counters, open.info.commit));
+            intake.end_source(source, outputs, capabilities);
         }
+        let Intake { open, reports, seals, .. } = intake;
         let _ = self.shared.events.send(Event::Polled { tick: open.tick, reports });
         for seal in seals {
             self.shared.operator_ended(open.tick, seal);
@@ -193,41 +226,90 @@ impl Ingest {
     }
 }
 
-impl IngestSource {
-    /// Reads what a tick asks of the source, and says what there is to say of its partitions.
+impl Intake {
+    fn new(open: TickOpen) -> Self {
+        Intake {
+            open,
+            source: 0,
+            order: 0,
+            underway: None,
+            outcomes: Vec::new(),
+            counters: Counters::default(),
+            reports: Vec::new(),
+            seals: Vec::new(),
+        }
+    }
+
+    /// The next order of the source, begun. Orders are sorted by source.
+    fn next_order(&mut self, partitions: &mut Partitions) -> Option<Underway> {
+        if let Some(underway) = self.underway.take() {
+            return Some(underway);
+        }
+        loop {
+            let order = self.open.reads.get(self.order).filter(|o| o.source == self.source)?;
+            self.order += 1;
+            // Other partitions are read by other workers.
+            let Some(&place) = partitions.places.get(&order.partition) else { continue };
+            if partitions.open[place].reader.is_none() {
+                continue;
+            }
+            if order.limit == 0 {
+                self.outcomes.push((place, Outcome::Waits));
+                continue;
+            }
+            return Some(Underway { place, left: order.limit, brought: false });
+        }
+    }
+
+    /// Reads what the tick asks of the source; returns whether that is all.
     fn read(
         &mut self,
-        index: usize,
-        orders: &[ReadOrder],
-        port: &mut Port<'_>,
-        reports: &mut Vec<PollReport>,
-    ) -> Result<Arc<[Reading]>, Error> {
-        let Partitions { open, places, news } = &mut self.partitions;
-        let id = &self.id;
-        let mut outcomes: BTreeMap<usize, Outcome> = news.drain(..).collect();
-        for order in orders {
-            // Other partitions are read by other workers.
-            let Some(&place) = places.get(&order.partition) else { continue };
-            let at = &mut open[place];
-            let outcome = if order.limit == 0 {
-                at.reader.is_some().then_some(Outcome::Waits)
-            } else {
-                let report = guarded(id, || at.read(order.limit, port))
-                    .map_err(|e| e.in_partition(&at.partition))?;
-                report.map(|(report, outcome)| {
-                    reports.push(PollReport { source: index, ..report });
-                    outcome
-                })
+        source: &mut IngestSource,
+        turn: &mut usize,
+        (outputs, capabilities, listened): (&mut [Output; 2], &[Capability<u64>; 2], [bool; 2]),
+    ) -> Result<bool, Error> {
+        while let Some(mut underway) = self.next_order(&mut source.partitions) {
+            let counters = &mut self.counters;
+            let mut port = Port { outputs, capabilities, listened, counters };
+            let at = &mut source.partitions.open[underway.place];
+            let done = guarded(&source.id, || at.read(&mut underway, turn, &mut port))
+                .map_err(|e| e.in_partition(&at.partition))?;
+            let Some((report, outcome)) = done else {
+                self.underway = Some(underway);
+                return Ok(false);
             };
-            if let Some(outcome) = outcome {
-                outcomes.insert(place, outcome);
-            }
+            self.reports.push(PollReport { source: self.source, ..report });
+            self.outcomes.push((underway.place, outcome));
         }
+        Ok(true)
+    }
+
+    /// Says downstream that the source has ended the tick, and what its partitions did.
+    fn end_source(
+        &mut self,
+        source: &mut IngestSource,
+        outputs: &mut [Output; 2],
+        capabilities: &mut [Capability<u64>; 2],
+    ) {
+        let Partitions { open, news, .. } = &mut source.partitions;
+        let outcomes: BTreeMap<usize, Outcome> =
+            news.drain(..).chain(self.outcomes.drain(..)).collect();
         let reading = |(place, outcome): (usize, Outcome)| Reading {
             partition: open[place].partition.clone(),
             outcome,
         };
-        Ok(outcomes.into_iter().map(reading).collect())
+        // While partitions may be added, those that have ended are not the end of time.
+        let complete = self.open.complete[self.source];
+        let summary = if complete { Summary::Absent } else { Summary::Idle };
+        let readings = Some(outcomes.into_iter().map(reading).collect());
+        let end = TickEnd { summary, largest: None, readings };
+        for (output, capability) in outputs.iter_mut().zip(capabilities) {
+            give(output, capability, 0, Body::End(end.clone()));
+            capability.downgrade(&(self.open.tick + 1));
+        }
+        let counters = std::mem::take(&mut self.counters);
+        self.seals.push(source_seal(source.node, counters, self.open.info.commit));
+        self.source += 1;
     }
 }
 
@@ -253,20 +335,27 @@ struct Port<'a> {
 }
 
 impl OpenPartition {
-    /// Reads up to `left` events; `None` where the partition has ended or is gone.
+    /// Reads on until the order is done, or the turn is over: `None`.
     fn read(
         &mut self,
-        mut left: usize,
+        order: &mut Underway,
+        turn: &mut usize,
         port: &mut Port<'_>,
     ) -> Result<Option<(PollReport, Outcome)>, Error> {
-        let Some(reader) = self.reader.as_mut() else { return Ok(None) };
-        let (mut state, mut brought) = (ReadState::More, false);
-        while left > 0 && state == ReadState::More {
-            let fetch = reader.read(left.min(BATCH_ROWS), &self.partition)?;
+        let gone = || Error::bug("a partition without a reader is to be read");
+        let reader = self.reader.as_mut().ok_or_else(gone)?;
+        let mut state = ReadState::More;
+        while order.left > 0 && state == ReadState::More {
+            if *turn == 0 {
+                return Ok(None);
+            }
+            let fetch = reader.read(order.left.min(BATCH_ROWS), &self.partition)?;
+            let total = fetch.total as usize;
             state = fetch.state;
-            brought |= fetch.total > 0;
+            order.brought |= total > 0;
             // A reader that has more, but not now, must not keep a stop from being heard.
-            left = if fetch.total == 0 { 0 } else { left.saturating_sub(fetch.total as usize) };
+            order.left = if total == 0 { 0 } else { order.left.saturating_sub(total) };
+            *turn = turn.saturating_sub(total);
             port.counters.events_in += fetch.total;
             port.counters.dead += fetch.dead_total;
             port.counters.used += fetch.total - fetch.dead_total;
@@ -284,7 +373,7 @@ impl OpenPartition {
         if self.ended {
             self.reader = None;
         }
-        Ok(Some(self.report(state, brought)))
+        Ok(Some(self.report(state, order.brought)))
     }
 
     fn report(&mut self, state: ReadState, brought: bool) -> (PollReport, Outcome) {
