@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use highwater_state::planted::planted;
-use highwater_state::{Changes, Hint, Table};
+use highwater_state::{Changes, Table};
 
 use super::window_firing::{Firing, RESULTS, Rest};
 use super::window_sliding::Sliding;
@@ -253,21 +253,30 @@ fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
     let serial = slice.serial(tick);
     let table = &mut slice.table;
     let mut guard = guard(batch, rows.start);
-    let mut hints = [Hint::NONE; AHEAD];
-    for index in rows.clone() {
-        let at = (index - rows.start) % AHEAD;
-        if at == 0 {
-            let rows = index..rows.end.min(index + AHEAD);
-            hints = look_ahead(table, batch, key_of, rows, |fragment| fragment.serial);
-        }
-        guard.index = index;
-        let (row, time) = (&batch.rows[index], batch.times[index]);
+    let begin = || Fragment { serial, state: aggregate.init() };
+    let add = |fragment: &mut Fragment<A::State>, index: usize, row: &T, time: EventTime| {
         let stamp = || Stamp { time, order: batch.origin.order(index) };
-        key_of.with_key(row, |key| {
-            let begin = || Fragment { serial, state: aggregate.init() };
-            let fragment = table.update_at(hints[at], batch.hashes[index], key, begin);
-            aggregate.add(&mut fragment.state, row, &stamp);
-        });
+        aggregate.add(&mut fragment.state, row, &stamp);
+    };
+    for first in rows.clone().step_by(AHEAD) {
+        let some = first..rows.end.min(first + AHEAD);
+        let timed = batch.rows[some.clone()].iter().zip(&batch.times[some.clone()]);
+        let columns = timed.zip(&batch.hashes[some.clone()]);
+        if table.is_small() {
+            for (index, ((row, time), hash)) in some.zip(columns) {
+                guard.index = index;
+                key_of.with_key(row, |key| add(table.update(*hash, key, begin), index, row, *time));
+            }
+            continue;
+        }
+        let hints = look_ahead(table, batch, key_of, some.clone(), |fragment| fragment.serial);
+        for ((index, ((row, time), hash)), hint) in some.zip(columns).zip(hints) {
+            guard.index = index;
+            let update = |key: &K::Key| {
+                add(table.update_at(hint, *hash, key, begin), index, row, *time);
+            };
+            key_of.with_key(row, update);
+        }
     }
 }
 

@@ -247,28 +247,8 @@ impl<T> Disorder<T> {
         times: &[EventTime],
         mut straggler: impl FnMut(usize, EventTime),
     ) {
-        // The bounded case is the hot one: most events change nothing.
         if let Kind::AtMost(bound) = self.kind {
-            if times.is_empty() {
-                return;
-            }
-            let (promise, mut largest) = (state.promise, EventTime::MIN);
-            let mut below = if let Watermark::At(p) = promise { p } else { EventTime::MIN };
-            for (index, &time) in times.iter().enumerate() {
-                if time < below {
-                    straggler(index, below);
-                }
-                // Nothing is below a promise that has ended.
-                if time > largest {
-                    largest = time;
-                    if promise != Watermark::End {
-                        below = below.max(time - bound);
-                    }
-                }
-            }
-            state.promise = promise.max(Watermark::At(largest - bound));
-            state.largest = state.largest.max(Some(largest));
-            return;
+            return observe_bounded(state, times, bound, straggler);
         }
         state.largest = state.largest.max(times.iter().copied().max());
         for (index, (row, &time)) in rows.iter().zip(times).enumerate() {
@@ -287,6 +267,36 @@ impl<T> Disorder<T> {
             }
         }
     }
+}
+
+/// As `observe`, of a bound: the hot case.
+fn observe_bounded(
+    state: &mut TimeState,
+    times: &[EventTime],
+    bound: Span,
+    mut straggler: impl FnMut(usize, EventTime),
+) {
+    let Some(&first) = times.first() else { return };
+    let ends = |(least, most): (EventTime, EventTime), time: &EventTime| {
+        (least.min(*time), most.max(*time))
+    };
+    let (least, largest) = times.iter().fold((first, first), ends);
+    let promise = state.promise;
+    let mut below = if let Watermark::At(p) = promise { p } else { EventTime::MIN };
+    // Most batches have none: nothing in them is below the promise before or behind them.
+    if least < below.max(largest - bound) {
+        for (index, &time) in times.iter().enumerate() {
+            if time < below {
+                straggler(index, below);
+            }
+            // Nothing is below a promise that has ended.
+            if promise != Watermark::End {
+                below = below.max(time - bound);
+            }
+        }
+    }
+    state.promise = promise.max(Watermark::At(largest - bound));
+    state.largest = state.largest.max(Some(largest));
 }
 
 /// The parameters as the plan prints and fingerprints them.

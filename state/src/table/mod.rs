@@ -213,21 +213,30 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// The value of a key, made by `init` if it is not in memory, and marked as changed. Where
     /// the table is not [complete](Self::is_complete), what the store holds of the key must have
     /// been [read back](Self::read_back) before, or is replaced.
-    #[inline]
+    #[inline(always)]
     pub fn update(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let mut index = self.shards.of(hash);
-        if self.shards[index].is_full() {
-            // Before the search, so that what it finds can be returned without another.
-            self.make_room(hash);
-            index = self.shards.of(hash);
+        let index = self.shards.of(hash);
+        match self.shards[index].find(inner(hash), key) {
+            Some(bucket) => self.update_in(index, bucket),
+            None => self.make(hash, key, init),
         }
-        let Self { shards, out, len, net, epoch, .. } = self;
-        let make = || {
-            let slot = Slot { key: key.clone(), value: init() };
-            (*len, *net) = (*len + 1, *net + 1);
-            slot
-        };
-        shards[index].update(inner(hash), key, *epoch, make, |slot| out.save(slot))
+    }
+
+    /// The value in a bucket, marked as changed.
+    #[inline]
+    fn update_in(&mut self, index: usize, bucket: usize) -> &mut V {
+        let Self { shards, out, epoch, .. } = self;
+        shards[index].update_in(bucket, *epoch, |slot| out.save(slot))
+    }
+
+    /// The value of a key that is not in memory. Not for inlining: what is there already is what
+    /// is to be fast.
+    #[inline(never)]
+    fn make(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
+        let bucket = self.insert(hash, Slot { key: key.clone(), value: init() });
+        let index = self.shards.of(hash);
+        self.shards[index].mark(bucket, self.epoch);
+        self.shards[index].value_mut(bucket)
     }
 
     /// As [`update`](Self::update), of a key that was looked for a moment ago. A hint that has
@@ -238,8 +247,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
             return self.update(hash, key, init);
         }
-        let Self { shards, out, epoch, .. } = self;
-        shards[index].update_in(bucket, *epoch, |slot| out.save(slot))
+        self.update_in(index, bucket)
     }
 
     /// Whether the table lies in the processor's cache, so that looking ahead gains nothing.
@@ -315,8 +323,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
             return self.get_mut(hash, key);
         }
-        let Self { shards, out, epoch, .. } = self;
-        Some(shards[index].update_in(bucket, *epoch, |slot| out.save(slot)))
+        Some(self.update_in(index, bucket))
     }
 
     /// Visits every entry in memory, in no order that means anything.

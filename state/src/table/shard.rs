@@ -103,34 +103,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         self.flags[bucket] & epoch.pending != 0
     }
 
-    /// The value of a key, made if it is not there (then there must be room), and marked as
-    /// changed. If the old value is pending, `save` is called before.
-    #[inline]
-    pub(super) fn update(
-        &mut self,
-        hash: u64,
-        key: &K,
-        epoch: Epoch,
-        make: impl FnOnce() -> Slot<K, V>,
-        save: impl FnOnce(&Slot<K, V>),
-    ) -> &mut V {
-        match self.slots.find_entry(hash, |slot| slot.key == *key) {
-            Ok(entry) => {
-                let (flags, seen) = (&mut self.flags[entry.bucket_index()], &mut self.seen);
-                change(flags, seen, epoch, || save(entry.get()));
-                &mut entry.into_mut().value
-            }
-            Err(absent) => {
-                let slots = absent.into_table();
-                let entry = slots.insert_unique(hash, make(), rehash);
-                self.flags[entry.bucket_index()] = epoch.marks;
-                self.seen |= epoch.marks;
-                &mut entry.into_mut().value
-            }
-        }
-    }
-
-    /// The value in a bucket, marked as changed, as [`update`](Self::update) does.
+    /// The value in a bucket, marked as changed. If the old value is pending, `save` is called
+    /// before.
     #[inline]
     pub(super) fn update_in(
         &mut self,
@@ -162,8 +136,7 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     }
 
     /// Whether another entry would move those that are there.
-    #[inline]
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.slots.len() == self.slots.capacity()
     }
 
