@@ -23,7 +23,7 @@ mod read;
 use std::time::{Duration, SystemTime};
 
 const USAGE: &str = "load BROKERS TOPIC EVENTS KEYS FORMAT BASE_MS
-read BROKERS TOPIC FORMAT BASE_MS RESULTS SECONDS
+read BROKERS FROM EVENTS KEYS TO FORMAT BASE_MS RESULTS SECONDS
 pace BROKERS FROM TO KEYS FORMAT RATE WARM_UP_SECONDS SECONDS WINDOW_MS
 engine BROKERS FORMAT DIRECTORY COMMIT_MS WINDOW_MS (FROM TO)..
 topic BROKERS TOPIC PARTITIONS
@@ -63,10 +63,11 @@ fn main() {
             let job = data::Job::throughput(number(keys), number(base));
             load::run(brokers, topic, number(events), &job, data::Format::named(format));
         }
-        ["read", brokers, topic, format, base, results, within] => {
+        ["read", brokers, from, events, keys, to, format, base, results, within] => {
             let within = Duration::from_secs(number(within));
-            let format = data::Format::named(format);
-            read::run(brokers, topic, format, number(base), number(results), within);
+            let (from, format) = ((from, number(events)), data::Format::named(format));
+            let job = data::Job::throughput(number(keys), number(base));
+            read::run(brokers, from, to, format, &job, number(results), within);
         }
         ["pace", brokers, from, to, keys, format, rate, warm_up, lasting, window] => {
             let plan = pace::Plan {

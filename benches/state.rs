@@ -127,13 +127,17 @@ impl Pace {
         Pace { rate, started: Instant::now(), done: 0 }
     }
 
-    /// So many were done.
+    /// So many were done: waits until the next are due.
     fn wait(&mut self, count: usize) {
+        let due = self.due(count);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+
+    /// So many were done: when the next are due.
+    fn due(&mut self, count: usize) -> Instant {
         self.done += count;
-        if self.rate > 0.0 {
-            let due = Duration::from_secs_f64(self.done as f64 / self.rate);
-            std::thread::sleep(due.saturating_sub(self.started.elapsed()));
-        }
+        let due = if self.rate > 0.0 { self.done as f64 / self.rate } else { 0.0 };
+        self.started + Duration::from_secs_f64(due)
     }
 }
 

@@ -150,8 +150,8 @@ one_run() {
     tool topic "$BROKERS" "$out" 4
     start_engine "$engine" "$format" "$4" "$5" 1000 throughput \
         "$format-warm" "$out-warm" "$format" "$out"
-    if ! { warm=$(await "$out-warm" "$format" "$WARM") && echo >&7 \
-        && full=$(await "$out" "$format" "$FULL") && echo >&7; }; then
+    if ! { warm=$(await "$format-warm" $((EVENTS / 2)) "$out-warm" "$format" "$WARM") && echo >&7 \
+        && full=$(await "$format" "$EVENTS" "$out" "$format" "$FULL") && echo >&7; }; then
         end_engine
         exec 7>&-
         cat "$STATE/out" "$STATE/err" > "$DIR/$name.log"
@@ -165,10 +165,11 @@ one_run() {
         'BEGIN { sub("ended=", "", e); printf "%.3f", (e - b) / 1e9 }') $FULL"
 }
 
-# Reads results. Arguments: topic, format, what is expected of it.
+# Reads results. Arguments: topic of the events, how many, topic of the results, format, what is
+# expected.
 await() {
-    local results=${3#results=}
-    beside_engine read "$BROKERS" "$1" "$2" "$BASE" "${results%% *}" 120
+    local results=${5#results=}
+    beside_engine read "$BROKERS" "$1" "$2" 100000 "$3" "$4" "$BASE" "${results%% *}" 120
 }
 
 # The tool, for as long as the engine lives.

@@ -69,6 +69,12 @@ impl Job {
         }
     }
 
+    /// When the last window of so many events ends.
+    pub(crate) fn end(&self, events: u64) -> i64 {
+        let last = (0..events).map(|index| self.event(index).time).max();
+        self.window(last.unwrap_or(self.base_ms)) + self.window_ms
+    }
+
     pub(crate) fn window(&self, time: i64) -> i64 {
         time.div_euclid(self.window_ms) * self.window_ms
     }

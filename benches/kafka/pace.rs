@@ -30,6 +30,10 @@ pub(crate) struct Plan {
     pub(crate) window_ms: i64,
 }
 
+/// Events go on for so long behind those that are measured, in seconds: an engine may look for
+/// windows that are over now and then only, and when a record comes.
+const AFTER: u64 = 2;
+
 /// Which event each window waits for, by the window's end.
 fn closers(job: &Job, events: u64) -> BTreeMap<i64, u64> {
     let mut latest = [i64::MIN; PARTITIONS as usize];
@@ -123,7 +127,8 @@ pub(crate) fn run(brokers: &str, from: &str, to: &str, format: Format, plan: &Pl
     let sender = Sender::new(brokers, from, format, LINGER);
     let started = Instant::now();
     let patience = Duration::from_secs(plan.warm_up + plan.lasting + 30);
-    let sending = std::thread::spawn(move || send(sender, job, started, events));
+    let all = events + AFTER * plan.rate;
+    let sending = std::thread::spawn(move || send(sender, job, started, all));
     let warm_up = Duration::from_secs(plan.warm_up);
     let times = (started, started + patience);
     let measured = measure(&reader, &job, format, times, (&closers, expected.results, warm_up));

@@ -164,6 +164,10 @@ impl Committer {
         matches!(self.phase, Phase::Idle)
     }
 
+    pub(crate) fn is_capturing(&self) -> bool {
+        matches!(self.phase, Phase::Capturing(_))
+    }
+
     /// One step, between two batches.
     pub(crate) fn step<V: Value>(&mut self, table: &mut Table<u64, V>) -> Result<()> {
         if self.is_idle() && self.began.elapsed() >= self.every {
