@@ -36,7 +36,8 @@ kafka-flink-10ms       flink-kafka    heap       10
 kafka-streams-100ms    kafka-streams  memory    100
 kafka-streams-10ms     kafka-streams  memory     10
 '
-# Highwater's commits, ms, where it is throughput that is measured.
+# Where it is throughput that is measured: keys, and Highwater's commits, ms.
+KEYS=100000
 OURS=100
 
 ROUNDS=$(number PEERS_ROUNDS "${PEERS_ROUNDS:-3}")

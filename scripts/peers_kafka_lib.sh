@@ -106,8 +106,8 @@ fill() {
     local format=$1
     BASE=$((($(date +%s) - 600) * 1000))
     echo "peers: filling topics with $EVENTS events as $format" >&2
-    WARM=$(tool load "$BROKERS" "$format-warm" $((EVENTS / 2)) 100000 "$format" "$BASE")
-    FULL=$(tool load "$BROKERS" "$format" "$EVENTS" 100000 "$format" "$BASE")
+    WARM=$(tool load "$BROKERS" "$format-warm" $((EVENTS / 2)) "$KEYS" "$format" "$BASE")
+    FULL=$(tool load "$BROKERS" "$format" "$EVENTS" "$KEYS" "$format" "$BASE")
 }
 
 # Starts an engine that waits for lines on descriptor 7 to stop its jobs. Arguments: engine,
@@ -169,7 +169,7 @@ one_run() {
 # expected.
 await() {
     local results=${5#results=}
-    beside_engine read "$BROKERS" "$1" "$2" 100000 "$3" "$4" "$BASE" "${results%% *}" 120
+    beside_engine read "$BROKERS" "$1" "$2" "$KEYS" "$3" "$4" "$BASE" "${results%% *}" 120
 }
 
 # The tool, for as long as the engine lives.

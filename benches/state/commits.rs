@@ -6,6 +6,7 @@
 //! processor does not: the kernel tells (`schedstat`), and how much that was is printed.
 
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,9 +89,9 @@ struct Run {
     committed: Option<Committed>,
 }
 
-/// Runs so long, and at most so long until enough ticks were seen beside the base.
+/// Runs for the shortest of these times, or longer, until enough ticks were seen beside the base.
 fn run_for(
-    ((least, most), rate): ((Duration, Duration), f64),
+    (times, rate): (RangeInclusive<Duration>, f64),
     (table, keys): (&mut Table<u64, u64>, u64),
     random: &mut Random,
     mut committer: Option<Committer>,
@@ -102,7 +103,7 @@ fn run_for(
     let (mut count, mut tick_base) = (0, false);
     let mut pace = Pace::new(rate);
     let mut seen = 0;
-    while started.elapsed() < if seen < LEAST_SEEN { most } else { least } {
+    while started.elapsed() < *if seen < LEAST_SEEN { times.end() } else { times.start() } {
         for _ in 0..BATCH {
             let key = random.below(keys);
             *table.update(hash_key(&key), &key, || 0) += 1;
@@ -266,7 +267,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
     for keys in bench.sizes.clone() {
         let (rounds, seconds) = if keys > 1_000_000 { (2, 4) } else { (5, 2) };
         println!("  {} keys, {rounds} rounds of {seconds} s", short(keys));
-        let time = (Duration::from_secs(seconds), Duration::from_secs(seconds));
+        let time = Duration::from_secs(seconds);
         let dir = bench.store_of(keys);
         let store: Arc<DurableStore> =
             Arc::new(filled_store(&dir, (TAIL_LIMIT, BASE_MEMORY), keys, &0u64)?);
@@ -280,7 +281,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
             for (index, rounds) in all.iter_mut().enumerate() {
                 let every = index.checked_sub(1).map(|i| Duration::from_millis(INTERVALS[i]));
                 let committer = every.map(|every| Committer::start(&store, every)).transpose()?;
-                let run = run_for((time, 0.0), (&mut table, keys), &mut random, committer)?;
+                let run = run_for((time..=time, 0.0), (&mut table, keys), &mut random, committer)?;
                 without = if index == 0 { run.rate } else { without };
                 rounds.as_mut().map_err(|e| e.to_string())?.add(&run, without)?;
             }
@@ -297,7 +298,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         let (rate, pace) = bench.paced();
         let committer = Committer::start(&store, PACED_INTERVAL)?;
         let mut paced = Rounds::new()?;
-        let at_rate = ((PACED_FOR, PACED_AT_MOST), rate);
+        let at_rate = (PACED_FOR..=PACED_AT_MOST, rate);
         let run = run_for(at_rate, (&mut table, keys), &mut random, Some(committer))?;
         paced.add(&run, rate)?;
         println!("  held to {pace}, commits every {} ms", PACED_INTERVAL.as_millis());
