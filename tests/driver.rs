@@ -100,6 +100,38 @@ fn run(workers: usize, seed: u64) -> Seen {
     }
 }
 
+/// A tick of many rows is read in turns, and is one tick all the same: it shows everything or
+/// nothing, wherever it is cut off.
+#[test]
+fn a_tick_that_is_read_in_turns_is_one_tick() {
+    /// More than two turns take.
+    const ROWS: u32 = 10_000;
+    for workers in [1, 2] {
+        for steps in 0..24 {
+            let source = Pushed::<u32>::partitions(2);
+            let flow = Flow::new("turns");
+            flow.source("events", source.clone()).sink("out", Stdout::json());
+            let mut driver = TestDriver::builder(flow).workers(workers).start().unwrap();
+            let push = |driver: &mut TestDriver, from: u32| {
+                for n in from..from + ROWS {
+                    driver.push("events", (n % 7 / 6) as usize, n).unwrap();
+                }
+            };
+            push(&mut driver, 0);
+            driver.commit().unwrap();
+            assert_eq!(driver.outputs::<u32>("out").unwrap().len(), ROWS as usize, "one tick");
+            push(&mut driver, ROWS);
+            driver.crash_in_tick(steps % 2 == 0, steps).unwrap();
+            driver.restart().unwrap();
+            driver.finish::<u32>("events").unwrap();
+            let mut rows: Vec<u32> = driver.outputs("out").unwrap();
+            rows.sort_unstable();
+            let all: Vec<u32> = (0..2 * ROWS).collect();
+            assert!(rows == all, "{} rows after {steps} steps, {workers} workers", rows.len());
+        }
+    }
+}
+
 #[test]
 fn the_same_seed_twice_is_the_same_run() {
     let mut different = 0;
