@@ -213,7 +213,8 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// The value of a key, made by `init` if it is not in memory, and marked as changed. Where
     /// the table is not [complete](Self::is_complete), what the store holds of the key must have
     /// been [read back](Self::read_back) before, or is replaced.
-    // Always: beside a second caller it is not inlined otherwise, as `make bench-instructions` shows.
+    // Always: beside a second caller it is not inlined otherwise; `make bench-instructions` shows
+    // it.
     #[inline(always)]
     pub fn update(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
         let index = self.shards.of(hash);
