@@ -9,8 +9,10 @@
 //!
 //! `cargo bench --workspace --bench workloads [-- EVENTS] [NAME..]` runs all or some of them, and
 //! `-- EVENTS one [NAME] [R2]` runs one flow once and nothing else, for profilers; without a name
-//! that is B2. `-- EVENTS peer [WORKERS]` is for `make peers`. `-- check` compares the queries of
-//! B5 row by row with a recomputation, on few events; each of them can be named, too.
+//! that is B2. `-- EVENTS peer [WORKERS]`, `-- EVENTS peer NAME` and `-- EVENTS file B5` (or B9),
+//! which makes the file of the workload's events and says where it is, are for `make peers`.
+//! `-- check` compares the queries of B5 row by row with a recomputation, on few events; each of
+//! them can be named, too.
 //! `WORKLOADS_DIR` names the disk for durable state.
 
 #[path = "workloads/auctions.rs"]
@@ -47,6 +49,8 @@ mod sessions;
 mod skew;
 #[path = "workloads/snapshots.rs"]
 mod snapshots;
+#[path = "workloads/spill.rs"]
+mod spill;
 #[path = "workloads/stateless.rs"]
 mod stateless;
 #[path = "workloads/tumbling.rs"]
@@ -92,6 +96,7 @@ const WORKLOADS: &[Workload] = &[
         bench: running::bench,
         one: Some(|events, rung| running::flow(events, 10_000_000, rung)),
     },
+    Workload { name: "B9", bench: spill::bench, one: Some(|events, _| spill::flow(events)) },
     only("B11", snapshots::bench),
     only("B13", skew::bench),
     only("B14", disorder::bench),
@@ -117,10 +122,22 @@ fn be_child(arguments: &[String]) {
     }
 }
 
-/// For `make peers`: B2 once, as other engines have a run to warm up, and once to count.
-fn run_as_peer(events: u64, workers: usize) {
-    tumbling::flow(events, workers, Rung::Volatile);
-    let Lap { time, check, .. } = tumbling::flow(events, workers, Rung::Volatile);
+/// One flow, once.
+fn one_of(name: &str, events: u64, rung: Rung) -> Lap {
+    let workload = WORKLOADS.iter().find(|workload| workload.name == name);
+    let one = workload.and_then(|workload| workload.one).map(|one| one(events, rung));
+    let one = one.or_else(|| auctions::one(name, events));
+    one.unwrap_or_else(|| exit(format!("`{name}` has no single flow")))
+}
+
+/// For `make peers`: a flow once, as other engines have a run to warm up, and once to count.
+fn run_as_peer(name: Option<&&str>, events: u64, workers: usize) {
+    let run = || match name {
+        None => tumbling::flow(events, workers, Rung::Volatile),
+        Some(name) => one_of(name, events, Rung::Volatile),
+    };
+    run();
+    let Lap { time, check, .. } = run();
     let (seconds, check::Check { results, sum }) = (time.as_secs_f64(), check);
     println!("events={events} seconds={seconds:.6} results={results} sum={sum} late=0");
 }
@@ -129,12 +146,7 @@ fn run_as_peer(events: u64, workers: usize) {
 fn run_one(names: &[&str], events: u64) {
     let rung = if names.contains(&"R2") { Rung::R2 } else { Rung::Volatile };
     let name = names.iter().copied().find(|name| !["one", "R2"].contains(name)).unwrap_or("B2");
-    let workload = WORKLOADS.iter().find(|workload| workload.name == name);
-    let one = workload.and_then(|workload| workload.one).map(|one| one(events, rung));
-    match one.or_else(|| auctions::one(name, events)) {
-        Some(lap) => println!("{lap:?}"),
-        None => exit(format!("`{name}` has no single flow")),
-    }
+    println!("{:?}", one_of(name, events, rung));
 }
 
 fn main() {
@@ -148,8 +160,14 @@ fn main() {
     if names == ["check"] {
         return auctions::check(events.min(100_000));
     }
-    if names == ["peer"] {
-        return run_as_peer(events, numbers.get(1).and_then(|n| n.parse().ok()).unwrap_or(1));
+    match names[..] {
+        ["file", "B5"] => return println!("{}", auctions::path_of(events).display()),
+        ["file", "B9"] => return println!("{}", spill::path_of(events).display()),
+        _ => {}
+    }
+    if names.first() == Some(&"peer") {
+        let workers = numbers.get(1).and_then(|n| n.parse().ok()).unwrap_or(1);
+        return run_as_peer(names.get(1), events, workers);
     }
     if names.contains(&"one") {
         return run_one(&names, events);
@@ -170,7 +188,6 @@ fn main() {
     }
     auctions::some(&mut bench, &names);
     println!("\nload after {}", load());
-    println!("B9 and B12 (more state than memory, recovery) are in the bench `state`, B10 in");
-    println!("`highwater bench latency`.");
+    println!("B10 is `highwater bench latency`, B12 (recovery) is in the bench `state`.");
     bench.print_goals();
 }

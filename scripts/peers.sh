@@ -31,6 +31,23 @@ renoir-exchange      tumbling  2  20000000
 renoir-chained       tumbling  1  20000000
 flink-heap-hopping   hopping   1    400000
 flink-heap-sessions  sessions  1   3000000
+flink-spill          B9        1  10000000
+flink-q0             q0        1  10000000
+flink-q1             q1        1  10000000
+flink-q2             q2        1  10000000
+flink-q3             q3        1  10000000
+flink-q4             q4        1   1000000
+flink-q5             q5        1   4000000
+flink-q7             q7        1   4000000
+flink-q8             q8        1  10000000
+flink-q9             q9        1   1000000
+flink-q11            q11       1   4000000
+flink-q12            q12       1   4000000
+flink-q16            q16       1   1000000
+flink-q17            q17       1   4000000
+flink-q18            q18       1   2000000
+flink-q19            q19       1   2000000
+flink-q20            q20       1   2000000
 '
 
 ROUNDS=$(number PEERS_ROUNDS "${PEERS_ROUNDS:-5}")

@@ -122,7 +122,7 @@ build_java() {
 }
 
 build_flink() {
-    build_java flink
+    build_java flink && cp -r benches/peers/flink/META-INF "$DIR/flink/"
 }
 
 build_spark() {
@@ -138,6 +138,7 @@ build_renoir() {
 run_highwater() {
     case $1 in
         tumbling) ${HOLD[@]+"${HOLD[@]}"} "$WORKLOADS" "$2" peer "$WORKERS" ;;
+        q* | B9) ${HOLD[@]+"${HOLD[@]}"} "$WORKLOADS" "$2" peer "$1" ;;
         *) ${HOLD[@]+"${HOLD[@]}"} "$SEMANTICS" "$2" "$1" peer ;;
     esac
 }
@@ -151,7 +152,7 @@ run_java() {
 }
 
 run_flink() {
-    local workload=tumbling state=heap keys=keyby
+    local workload=tumbling state=heap keys=keyby file=()
     local OPENS=(--add-opens=java.base/java.util=ALL-UNNAMED)
     case $1 in
         *-hopping) workload=hopping ;;
@@ -159,8 +160,11 @@ run_flink() {
         *-sql) workload=sql ;;
         *-rocksdb) state=rocksdb ;;
         *-chained) keys=chained ;;
+        flink-q*) workload=${1#flink-} file=("$("$WORKLOADS" "$2" file B5)") ;;
+        flink-spill) workload=running state=rocksdb file=("$("$WORKLOADS" "$2" file B9)") ;;
     esac
-    run_java flink "$workload" "$2" "$WORKERS" "$state" "$keys" $(($2 / 2 + 1)) "$STATE/flink"
+    run_java flink "$workload" "$2" "$WORKERS" "$state" "$keys" $(($2 / 2 + 1)) "$STATE/flink" \
+        ${file[@]+"${file[@]}"}
 }
 
 run_spark() {

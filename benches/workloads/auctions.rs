@@ -1,5 +1,6 @@
 //! B5: Nexmark, beside a recomputation of each query over all events after the fact.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use highwater::Flow;
@@ -30,13 +31,18 @@ fn flow(query: &Query, file: &EventFile, events: u64, rung: Rung) -> Lap {
 
 /// Events made before, in a file under the temporary directory.
 fn file_of(events: u64) -> EventFile {
+    or_exit(EventFile::read(&path_of(events)))
+}
+
+/// Where that file is. It is made if it is not there.
+pub(crate) fn path_of(events: u64) -> PathBuf {
     let path = std::env::temp_dir().join(format!("highwater-nexmark-{events}.bin"));
     if !path.exists() {
         let part = path.with_extension("part");
         or_exit(nexmark::make(events as usize, PER_SECOND, &part));
         or_exit(std::fs::rename(part, &path));
     }
-    or_exit(EventFile::read(&path))
+    path
 }
 
 fn run(bench: &mut Bench, queries: impl Iterator<Item = &'static Query>) {

@@ -46,12 +46,17 @@ fn is_sampled(key: u64) -> bool {
     key.is_multiple_of(SAMPLED)
 }
 
+/// Makes the event of an index.
+pub(crate) trait Make: Fn(u64) -> Event + Clone + Send + Sync + 'static {}
+
+impl<F: Fn(u64) -> Event + Clone + Send + Sync + 'static> Make for F {}
+
 /// One hash table. It tells nothing while it runs.
-fn bare_loop(events: u64, keys: u64) -> Lap {
+pub(crate) fn bare_loop(events: u64, make: impl Make) -> Lap {
     let started = Instant::now();
     let mut counts = Counts::new();
     for index in 0..events {
-        *counts.entry(event_of(index, keys).key).or_default() += 1;
+        *counts.entry(make(index).key).or_default() += 1;
     }
     let time = started.elapsed();
     let check = check_of(counts.into_iter().filter(|(key, _)| is_sampled(*key)));
@@ -59,15 +64,23 @@ fn bare_loop(events: u64, keys: u64) -> Lap {
 }
 
 pub(crate) fn flow(events: u64, keys: u64, rung: Rung) -> Lap {
+    flow_of(events, move |index| event_of(index, keys), rung, None)
+}
+
+/// The flow over these events, with the default budget of memory or another one.
+pub(crate) fn flow_of(events: u64, make: impl Make, rung: Rung, budget: Option<u64>) -> Lap {
     let (flow, dir) = (Flow::new("counts"), directory());
     let out = dir.path().join("out");
     let sampled = flow
-        .source("events", Clocked(Generator::new(1, Some(events), move |_, i| event_of(i, keys))))
+        .source("events", Clocked(Generator::new(1, Some(events), move |_, i| make(i))))
         .key_by(|e: &Event| &e.key)
         .running("counts", Count)
         .unbounded()
         .filter(|(key, _)| is_sampled(*key));
-    let settings = settings(rung, &dir.path().join("state")).workers(1);
+    let mut settings = settings(rung, &dir.path().join("state")).workers(1);
+    if let Some(budget) = budget {
+        settings = settings.memory_budget(budget);
+    }
     if rung == Rung::Volatile {
         let (sink, rows) = highwater::sink::channel();
         sampled.sink("out", sink);
@@ -99,7 +112,7 @@ fn read(out: &Path) -> Check {
 }
 
 /// State that lives in RocksDB: a get and a put to an event, its log synced every 100 ms.
-fn get_and_put(events: u64, keys: u64) -> Lap {
+pub(crate) fn get_and_put(events: u64, keys: impl Iterator<Item = u64>, make: impl Make) -> Lap {
     let dir = directory();
     let mut options = rocksdb::Options::default();
     options.create_if_missing(true);
@@ -117,7 +130,7 @@ fn get_and_put(events: u64, keys: u64) -> Lap {
         found.and_then(|bytes| bytes.first_chunk().copied()).map_or(0, u64::from_le_bytes)
     };
     for index in 0..events {
-        let key = event_of(index, keys).key.to_be_bytes();
+        let key = make(index).key.to_be_bytes();
         or_exit(db.put(key, (count_of(key) + 1).to_le_bytes()));
         if index.is_multiple_of(1024) && synced.elapsed() >= Duration::from_millis(100) {
             or_exit(db.flush_wal(true));
@@ -126,17 +139,22 @@ fn get_and_put(events: u64, keys: u64) -> Lap {
     }
     or_exit(db.flush_wal(true));
     let time = started.elapsed();
-    let sampled = (0..keys).step_by(SAMPLED as usize);
-    let counts = sampled.map(|key| (key, count_of(key.to_be_bytes())));
+    let counts = keys.map(|key| (key, count_of(key.to_be_bytes())));
     let check = check_of(counts.filter(|(_, count)| *count > 0));
     Lap::of(time, events, check)
+}
+
+/// Keys that are compared, of so many.
+pub(crate) fn sampled(keys: u64) -> impl Iterator<Item = u64> {
+    (0..keys).step_by(SAMPLED as usize)
 }
 
 pub(crate) fn bench(bench: &mut Bench) {
     let events = bench.events;
     for (keys, name) in [(1_000_000, "1,000,000 keys"), (10_000_000, "10,000,000 keys")] {
         let mut contest = Contest::new(format!("B8: running count, {name}"));
-        contest.control("bare loop", || bare_loop(events, keys));
+        let make = move |index| event_of(index, keys);
+        contest.control("bare loop", || bare_loop(events, make));
         contest.marked("R1", "1 worker", |rung| flow(events, keys, rung));
         let outcome = contest.run(bench.rounds);
         let rate = outcome.rate("1 worker", "R1");
@@ -149,7 +167,7 @@ pub(crate) fn bench(bench: &mut Bench) {
         }
         let title = format!("B8: running count, {name}, durable, fewer events: RocksDB is slow");
         let mut contest = Contest::new(title);
-        contest.control("RocksDB get+put", || get_and_put(few, keys));
+        contest.control("RocksDB get+put", || get_and_put(few, sampled(keys), make));
         contest.marked("R1", "1 worker", |rung| flow(few, keys, rung));
         contest.durable(Rung::R2, "1 worker", |rung| flow(few, keys, rung));
         contest.another_job();

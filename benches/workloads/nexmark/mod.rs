@@ -131,12 +131,18 @@ fn winners(flow: &Flow, file: EventFile) -> Stream<(Auction, Bid), Timed> {
         .drop_late(NONE_LATE)
 }
 
+/// A row in one.
+fn as_it_is<const N: usize>(row: &[u64; N], emit: Emit<'_>) {
+    emit(row);
+}
+
 fn q4(flow: &Flow, file: EventFile) -> impl Results + use<> {
     let average = winners(flow, file)
         .key_by(|(auction, _)| &auction.category)
         .running("average", (Count, Sum::of(|(_, bid): &(Auction, Bid)| bid.price)))
         .unbounded();
-    Upserts(average.map(|(category, (count, sum))| [category, count, sum as u64 / count]))
+    let stream = average.map(|(category, (count, sum))| [category, count, sum as u64 / count]);
+    Upserts { stream, rows: as_it_is }
 }
 
 /// The rows whose value is the greatest, all of them.
@@ -298,27 +304,34 @@ fn q17(flow: &Flow, file: EventFile) -> impl Results + use<> {
 
 fn q18(flow: &Flow, file: EventFile) -> impl Results + use<> {
     let last = bids(flow, file)
-        .key_with(|bid| bid.bidder << 32 | bid.auction)
-        .running("last", Max::of(|bid: &Bid| (time(bid.time), bid.price)))
+        .map(|bid| [bid.bidder << 32 | bid.auction, time(bid.time), bid.price])
+        .key_by(|row| &row[0])
+        .running("last", Last)
         .unbounded();
-    Upserts(last.map(|(pair, last)| {
-        let (time, price) = last.unwrap_or_default();
-        [pair, time, price]
-    }))
+    let stream = last.map(|(_, last)| last.unwrap_or_default());
+    Upserts { stream, rows: as_it_is }
 }
+
+/// How many bids q19 tells of an auction.
+const TOP: usize = 10;
 
 fn q19(flow: &Flow, file: EventFile) -> impl Results + use<> {
     let top = bids(flow, file)
         .map(|bid| (bid.auction, bid.price))
         .key_by(|bid| &bid.0)
-        .running("top", (Count, TopN::of(10, |bid: &(u64, u64)| bid.1)))
+        .running("top", (Count, TopN::of(TOP, |bid: &(u64, u64)| bid.1)))
         .unbounded();
-    Upserts(top.map(|(auction, (count, top))| {
-        let mut row = [0; 12];
+    let stream = top.map(|(auction, (count, top))| {
+        let mut row = [0; 2 + TOP];
         (row[0], row[1]) = (auction, count);
         row[2..].iter_mut().zip(top).for_each(|(price, bid)| *price = bid.1);
         row
-    }))
+    });
+    let rows = |row: &[u64; 2 + TOP], emit: Emit<'_>| {
+        let prices = row[2..].iter().take(row[1] as usize);
+        prices.for_each(|price| emit(&[row[0], *price]));
+    };
+    Upserts { stream, rows }
 }
 
 fn q20(flow: &Flow, file: EventFile) -> impl Results + use<> {

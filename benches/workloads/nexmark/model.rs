@@ -189,8 +189,7 @@ pub(crate) fn q17(file: &EventFile, emit: Emit<'_>) {
 pub(crate) fn q18(file: &EventFile, emit: Emit<'_>) {
     let mut last: HashMap<(u64, u64), (u64, u64)> = HashMap::new();
     for bid in bids(file) {
-        let last = last.entry((bid.bidder, bid.auction)).or_default();
-        *last = (millis(bid.time), bid.price).max(*last);
+        last.insert((bid.bidder, bid.auction), (millis(bid.time), bid.price));
     }
     for ((bidder, auction), (time, price)) in last {
         emit(&[bidder << 32 | auction, time, price]);
@@ -201,10 +200,8 @@ pub(crate) fn q19(file: &EventFile, emit: Emit<'_>) {
     let mut auctions: HashMap<u64, Vec<u64>> = HashMap::new();
     bids(file).for_each(|bid| auctions.entry(bid.auction).or_default().push(bid.price));
     for (auction, mut prices) in auctions {
-        let count = prices.len() as u64;
         prices.sort_unstable_by(|a, b| b.cmp(a));
-        prices.resize(10, 0);
-        emit(&[auction, count].into_iter().chain(prices).collect::<Vec<_>>());
+        prices.iter().take(super::TOP).for_each(|price| emit(&[auction, *price]));
     }
 }
 

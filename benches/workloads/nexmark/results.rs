@@ -2,6 +2,7 @@
 
 use highwater::{Facts, Stream};
 
+use super::model::Emit;
 use crate::check::{self, Check};
 
 /// What will be known when the flow has ended.
@@ -37,37 +38,44 @@ impl<const N: usize, M: Facts> Results for Stream<[u64; N], M> {
     }
 }
 
-/// Results that replace each other: of those that begin with the same number, the one whose
-/// second is the greatest counts.
-pub(crate) struct Upserts<S>(pub(crate) S);
+/// Results that replace each other: of those that begin with the same number the last one counts,
+/// and is told as one row or as several.
+pub(crate) struct Upserts<S, F> {
+    pub(crate) stream: S,
+    pub(crate) rows: F,
+}
 
-impl<const N: usize, M: Facts> Upserts<Stream<[u64; N], M>> {
-    fn last(self) -> impl FnOnce() -> Vec<[u64; N]> {
+impl<const N: usize, M: Facts, F: Fn(&[u64; N], Emit<'_>)> Upserts<Stream<[u64; N], M>, F> {
+    fn last(self) -> impl FnOnce(Emit<'_>) {
         let (sink, rows) = highwater::sink::channel();
-        self.0.sink("out", sink);
-        move || {
-            let mut last = hashbrown::HashMap::<u64, [u64; N]>::new();
-            for row in rows {
-                let known = last.entry(row[0]).or_insert(row);
-                *known = row.max(*known);
-            }
-            last.into_values().collect()
+        self.stream.sink("out", sink);
+        move |emit| {
+            let last: hashbrown::HashMap<u64, [u64; N]> =
+                rows.map(|row: [u64; N]| (row[0], row)).collect();
+            last.values().for_each(|row| (self.rows)(row, emit));
         }
     }
 }
 
-impl<const N: usize, M: Facts> Results for Upserts<Stream<[u64; N], M>> {
+impl<const N: usize, M: Facts, F> Results for Upserts<Stream<[u64; N], M>, F>
+where
+    F: Fn(&[u64; N], Emit<'_>) + 'static,
+{
     fn sum(self: Box<Self>) -> Later<Check> {
         let last = self.last();
         Box::new(move || {
             let mut check = Check::default();
-            last().iter().for_each(|row| check.add(mix(row)));
+            last(&mut |row| check.add(mix(row)));
             check
         })
     }
 
     fn rows(self: Box<Self>) -> Later<Vec<Vec<u64>>> {
         let last = self.last();
-        Box::new(move || last().iter().map(|row| row.to_vec()).collect())
+        Box::new(move || {
+            let mut rows = Vec::new();
+            last(&mut |row| rows.push(row.to_vec()));
+            rows
+        })
     }
 }

@@ -34,6 +34,32 @@ final class Check {
         sum += mixed ^ Long.rotateLeft(value, 17);
     }
 
+    /** A row by a number in which all of its fields are mixed. */
+    void add(long mixed) {
+        results += 1;
+        sum += mixed;
+    }
+
+    /** A row that was added and does not hold any more. */
+    void takeBack(long mixed) {
+        results -= 1;
+        sum -= mixed;
+    }
+
+    /** What is mixed of a row so far, which begins with its length, and its next field. */
+    static long mix(long mixed, long field) {
+        return Long.rotateLeft((mixed ^ field) * 0x9e3779b97f4a7c15L, 29);
+    }
+
+    /** A text as a number: FNV-1a. */
+    static long number(byte[] text) {
+        long hash = 0xcbf29ce484222325L;
+        for (byte each : text) {
+            hash = (hash ^ Byte.toUnsignedLong(each)) * 0x100000001b3L;
+        }
+        return hash;
+    }
+
     void addLate() {
         late += 1;
     }

@@ -1,9 +1,12 @@
 package peers;
 
+import java.io.IOException;
 import java.time.Duration;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.AggregateFunction;
 import org.apache.flink.api.common.functions.OpenContext;
+import org.apache.flink.api.common.state.ValueState;
+import org.apache.flink.api.common.state.ValueStateDescriptor;
 import org.apache.flink.api.common.typeinfo.PrimitiveArrayTypeInfo;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
@@ -15,6 +18,7 @@ import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.DataStreamUtils;
 import org.apache.flink.streaming.api.datastream.KeyedStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
+import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.streaming.api.functions.ProcessFunction;
 import org.apache.flink.streaming.api.functions.windowing.WindowFunction;
 import org.apache.flink.streaming.api.windowing.assigners.EventTimeSessionWindows;
@@ -25,12 +29,15 @@ import org.apache.flink.streaming.api.windowing.windows.TimeWindow;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.Schema;
 import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
+import org.apache.flink.table.data.RowData;
 import org.apache.flink.types.Row;
 import org.apache.flink.util.Collector;
 
 /** The jobs, as one writes them with the DataStream API or in SQL. */
 final class Jobs {
     private static final Duration BOUND = Duration.ofMillis(100);
+    /** One key in so many is compared. */
+    private static final long SAMPLED = 64;
     private static final TypeInformation<long[]> LONGS =
             PrimitiveArrayTypeInfo.LONG_PRIMITIVE_ARRAY_TYPE_INFO;
     private static final TypeInformation<Tuple4<Long, Long, Long, Long>> RESULT =
@@ -57,7 +64,13 @@ final class Jobs {
             case "sessions" -> counted(sessions(), EventTimeSessionWindows.withGap(
                     Duration.ofMillis(1_999)));
             case "sql" -> sql();
-            default -> throw new IllegalArgumentException("no such job: " + job);
+            case "running" -> running();
+            default -> {
+                if (!Queries.has(job)) {
+                    throw new IllegalArgumentException("no such job: " + job);
+                }
+                Queries.add(flink, auctions(), job);
+            }
         }
     }
 
@@ -89,6 +102,13 @@ final class Jobs {
         }, Types.LONG).process(new InTime()).returns(Types.LONG);
     }
 
+    private DataStream<RowData> auctions() {
+        WatermarkStrategy<RowData> times =
+                WatermarkStrategy.forBoundedOutOfOrderness(Duration.ofSeconds(4));
+        return flink.fromSource(
+                new Indexes<>(events, new Auctions()), times, "events", Auctions.ROWS);
+    }
+
     private void tumbling() {
         keyed(pairs(), event -> event.f0)
                 .window(TumblingEventTimeWindows.of(Duration.ofSeconds(1)))
@@ -103,6 +123,24 @@ final class Jobs {
                 .aggregate(new Count(), new Named(), LONGS, RESULT)
                 .sinkTo(new Checking<>(
                         (check, r) -> check.add(r.f0, r.f1 * 1_000, r.f2, r.f3)));
+    }
+
+    /** Every event tells the count of its key, and takes back the one before. */
+    private void running() {
+        DataStream<Long> keys = source((index, output) -> output.collect(
+                Integer.toUnsignedLong(Input.bytes.getInt((int) index * 4)),
+                Synthetic.Tumbling.millis(index)), Types.LONG);
+        keyed(keys, key -> key)
+                .process(new Running())
+                .returns(Types.TUPLE(Types.LONG, Types.LONG))
+                .filter(told -> told.f0 % SAMPLED == 0)
+                .sinkTo(new Checking<>((check, told) -> {
+                    long mixed = Synthetic.splitmix64(told.f0);
+                    check.add(mixed * told.f1);
+                    if (told.f1 > 1) {
+                        check.takeBack(mixed * (told.f1 - 1));
+                    }
+                }));
     }
 
     private void sql() {
@@ -168,6 +206,27 @@ final class Jobs {
             }
             promise = Math.max(promise, time - BOUND.toMillis());
             output.collect(key);
+        }
+    }
+
+    private static final class Running
+            extends KeyedProcessFunction<Long, Long, Tuple2<Long, Long>> {
+        private final Tuple2<Long, Long> told = new Tuple2<>();
+        private transient ValueState<Long> counts;
+
+        @Override
+        public void open(OpenContext context) {
+            counts = getRuntimeContext().getState(new ValueStateDescriptor<>("count", Types.LONG));
+        }
+
+        @Override
+        public void processElement(Long key, Context context,
+                Collector<Tuple2<Long, Long>> output) throws IOException {
+            Long before = counts.value();
+            long count = before == null ? 1 : before + 1;
+            counts.update(count);
+            told.setFields(key, count);
+            output.collect(told);
         }
     }
 

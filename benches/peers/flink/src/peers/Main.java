@@ -10,17 +10,23 @@ import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 /** One job, after a warm-up of it, with {@link #USAGE}. */
 public final class Main {
     private static final String USAGE =
-            "JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY";
+            "JOB EVENTS WORKERS heap|rocksdb keyby|chained WARM DIRECTORY [FILE]";
+
+    /** What the job has whose state is larger. */
+    private static final String BUDGET = "32mb";
 
     private Main() {}
 
     public static void main(String[] arguments) throws Exception {
-        if (arguments.length != 7) {
+        if (arguments.length != 7 && arguments.length != 8) {
             System.err.println("usage: " + USAGE);
             System.exit(2);
         }
         long events = Long.parseLong(arguments[1]);
         long warm = Long.parseLong(arguments[5]);
+        if (arguments.length == 8) {
+            Input.read(Path.of(arguments[7]));
+        }
         if (warm > 0) {
             run(arguments, warm);
         }
@@ -35,7 +41,7 @@ public final class Main {
         Check.reset();
         int workers = Integer.parseInt(arguments[2]);
         Path directory = Files.createDirectories(Path.of(arguments[6]));
-        var settings = settings(arguments[3], directory);
+        var settings = settings(arguments[0], arguments[3], directory);
         var flink = StreamExecutionEnvironment.createLocalEnvironment(workers, settings);
         flink.setRuntimeMode(RuntimeExecutionMode.STREAMING);
         new Jobs(flink, events, arguments[4].equals("chained")).add(arguments[0]);
@@ -43,14 +49,15 @@ public final class Main {
     }
 
     /** Reasons are in the README beside this. */
-    private static Configuration settings(String state, Path directory) {
+    private static Configuration settings(String job, String state, Path directory) {
         Configuration settings = new Configuration();
         settings.setString("pipeline.object-reuse", "true");
         settings.setString("pipeline.generic-types", "false");
         settings.setString("execution.buffer-timeout.enabled", "false");
         settings.setString("taskmanager.memory.network.min", "128mb");
         settings.setString("taskmanager.memory.network.max", "128mb");
-        settings.setString("taskmanager.memory.managed.size", "1gb");
+        settings.setString("taskmanager.memory.managed.size",
+                job.equals("running") ? BUDGET : "1gb");
         settings.setString("io.tmp.dirs", directory.toString());
         settings.setString("state.backend.type", state.equals("heap") ? "hashmap" : "rocksdb");
         settings.setString("state.backend.rocksdb.localdir", directory.toString());
