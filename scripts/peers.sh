@@ -29,6 +29,9 @@ spark-memory         tumbling  2   5000000
 spark-rocksdb        tumbling  2   5000000
 renoir-exchange      tumbling  2  20000000
 renoir-chained       tumbling  1  20000000
+differential-sums    tumbling  1  10000000
+hazelcast-jet        tumbling  2   5000000
+bytewax-fold         tumbling  1    500000
 flink-heap-hopping   hopping   1    400000
 flink-heap-sessions  sessions  1   3000000
 flink-spill          B9        1  10000000
@@ -63,7 +66,7 @@ trap 'rm -rf "$STATE"' EXIT
 
 hold_to_cores
 build_highwater
-for peer in flink spark renoir; do
+for peer in $PEERS; do
     if wanted "$peer"; then
         "build_$peer" || skip "$peer"
     fi
@@ -77,6 +80,9 @@ measure() {
         flink-*) run_flink "$1" "$3" ;;
         spark-*) run_spark "${1#spark-}" "$3" ;;
         renoir-*) run_renoir "${1#renoir-}" "$3" ;;
+        differential-*) run_held "$DIR/differential/release/differential-peer" "$3" "$3" ;;
+        hazelcast-*) run_hazelcast "$3" ;;
+        bytewax-*) run_held "$DIR/bytewax/bin/python" benches/peers/bytewax/peer.py "$3" $(($3 / 10)) ;;
     esac
 }
 

@@ -21,7 +21,7 @@ cd "$(dirname "$0")/.."
 source scripts/peers_lib.sh
 source scripts/peers_kafka_lib.sh
 
-# Name, engine, its state, and a commit every so many ms.
+# Name, engine, its state, and a commit every so many ms; 0: as soon as the one before has ended.
 JOBS='
 kafka-flink-rocksdb    flink-kafka    rocksdb  1000
 kafka-flink-heap       flink-kafka    heap     1000
@@ -35,6 +35,7 @@ kafka-flink-100ms      flink-kafka    heap      100
 kafka-flink-10ms       flink-kafka    heap       10
 kafka-streams-100ms    kafka-streams  memory    100
 kafka-streams-10ms     kafka-streams  memory     10
+kafka-spark            spark-kafka    memory      0
 '
 # Where it is throughput that is measured: keys, and Highwater's commits, ms.
 KEYS=100000
@@ -61,7 +62,7 @@ export KAFKA_HEAP=1024
 trap end_all EXIT
 
 build_tool
-for engine in flink-kafka kafka-streams; do
+for engine in flink-kafka kafka-streams spark-kafka; do
     ! engine_wanted "$engine" || build_java "$engine" kafka || skip "$engine"
 done
 start_broker

@@ -97,6 +97,7 @@ print_kafka_setup() {
     echo "flink:       $(version_of flink-kafka flink), connector" \
         "$(version_of flink-kafka connector), object reuse, checkpoints in files"
     echo "streams:     $(version_of kafka-streams kafka), exactly_once_v2, emit on close"
+    echo "spark:       $(version_of spark-kafka spark), micro-batches, at least once"
     echo "java:        $(java -version 2>&1 | head -n 1), ${JVM[*]}"
     echo
 }
@@ -122,7 +123,7 @@ start_engine() {
     if [ "$engine" = highwater ]; then
         run+=("$TOOL" engine "$BROKERS" "$format" "$STATE/engine" "$commit" "$window" "$@")
     else
-        run+=(java "${JVM[@]}" --add-opens=java.base/java.util=ALL-UNNAMED
+        run+=(java "${JVM[@]}" $(opens)
             -cp "$DIR/$engine:$(cat "$DIR/$engine.classpath")" peers.Main
             "$BROKERS" "$format" "$STATE/engine" "$commit" "$window" "$state" "$aim" "$@")
     fi

@@ -1,5 +1,6 @@
 # The parts of scripts/peers.sh: it sets the variables that are used here.
 
+PEERS='flink spark renoir differential hazelcast bytewax'
 SKIPPED=()
 FAILED=()
 FLINK_SETTINGS='object reuse, no checkpoints, 128 MiB of network memory,
@@ -7,6 +8,7 @@ FLINK_SETTINGS='object reuse, no checkpoints, 128 MiB of network memory,
 SPARK_SETTINGS='micro-batches of 1000000 events, AvailableNow,
              rocksdb: changelog checkpoints'
 SPARK_BATCH=1000000
+BYTEWAX=0.21.1
 
 give_up() {
     echo "peers: $1" >&2
@@ -66,7 +68,7 @@ job_wanted() {
 
 check_pattern() {
     local peer
-    for peer in flink spark renoir; do
+    for peer in $PEERS; do
         ! wanted "$peer" || return 0
     done
     give_up "no job for $WORKERS workers matches '${PEERS_ONLY:-*}'; there are:"$'\n'"$JOBS"
@@ -129,10 +131,29 @@ build_spark() {
     build_java spark && cp benches/peers/spark/log4j2.properties "$DIR/spark/"
 }
 
+build_rust() {
+    echo "peers: fetching and building $1" >&2
+    CARGO_TARGET_DIR="$DIR/$1" cargo build --release --locked \
+        --manifest-path "benches/peers/$1/Cargo.toml" > "$DIR/$1.log" 2>&1
+}
+
 build_renoir() {
-    echo "peers: fetching and building renoir" >&2
-    CARGO_TARGET_DIR="$DIR/renoir" cargo build --release --locked \
-        --manifest-path benches/peers/renoir/Cargo.toml > "$DIR/renoir.log" 2>&1
+    build_rust renoir
+}
+
+build_differential() {
+    build_rust differential
+}
+
+build_hazelcast() {
+    build_java hazelcast
+}
+
+build_bytewax() {
+    echo "peers: fetching bytewax" >&2
+    { [ -x "$DIR/bytewax/bin/python" ] || python3 -m venv "$DIR/bytewax"; } \
+        > "$DIR/bytewax.log" 2>&1 \
+        && "$DIR/bytewax/bin/pip" install -q "bytewax==$BYTEWAX" > "$DIR/bytewax.log" 2>&1
 }
 
 run_highwater() {
@@ -167,21 +188,42 @@ run_flink() {
         ${file[@]+"${file[@]}"}
 }
 
-run_spark() {
-    local OPENS=(-Djdk.reflect.useDirectMethodHandle=false) package
+# What Spark asks of a JVM, and more than Flink does.
+opens() {
+    local package
+    echo -Djdk.reflect.useDirectMethodHandle=false
     for package in java.lang java.lang.invoke java.lang.reflect java.io java.net java.nio \
         java.util java.util.concurrent java.util.concurrent.atomic sun.nio.ch sun.nio.cs \
         sun.security.action sun.util.calendar jdk.internal.ref; do
-        OPENS+=("--add-opens=java.base/$package=ALL-UNNAMED")
+        echo "--add-opens=java.base/$package=ALL-UNNAMED"
     done
+}
+
+run_spark() {
+    local OPENS
+    mapfile -t OPENS < <(opens)
     run_java spark "$2" "$WORKERS" "$1" "$SPARK_BATCH" $(($2 / 2 + 1)) "$STATE/spark"
+}
+
+run_hazelcast() {
+    local OPENS=(--add-modules java.se)
+    OPENS+=(--add-exports java.base/jdk.internal.ref=ALL-UNNAMED)
+    OPENS+=(--add-opens java.base/java.lang=ALL-UNNAMED)
+    OPENS+=(--add-opens java.base/sun.nio.ch=ALL-UNNAMED)
+    OPENS+=(--add-opens java.management/sun.management=ALL-UNNAMED)
+    OPENS+=(--add-opens jdk.management/com.sun.management.internal=ALL-UNNAMED)
+    run_java hazelcast "$1" "$WORKERS" $(($1 / 2 + 1))
+}
+
+run_held() {
+    ${HOLD[@]+"${HOLD[@]}"} timeout 600 "$@"
 }
 
 # `group_by` is the exchange, `key_by` goes without.
 run_renoir() {
     local keys=group
     [ "$1" = exchange ] || keys=key
-    ${HOLD[@]+"${HOLD[@]}"} timeout 600 "$DIR/renoir/release/renoir-peer" "$2" "$WORKERS" "$keys" "$2"
+    run_held "$DIR/renoir/release/renoir-peer" "$2" "$WORKERS" "$keys" "$2"
 }
 
 # The line of a job that has the result; the rest goes to its log.
@@ -224,6 +266,16 @@ print_setup() {
     if wanted renoir && ! contains renoir ${SKIPPED[@]+"${SKIPPED[@]}"}; then
         echo "renoir:      $(sed -n 's/^renoir = .*version = "=\([^"]*\)".*/\1/p' \
             benches/peers/renoir/Cargo.toml), batches of 4096, LTO, no limit of memory"
+    fi
+    if wanted differential && ! contains differential ${SKIPPED[@]+"${SKIPPED[@]}"}; then
+        echo "differential: $(sed -n 's/^differential-dataflow = "=\(.*\)"/\1/p' \
+            benches/peers/differential/Cargo.toml), LTO, no limit of memory"
+    fi
+    if wanted hazelcast && ! contains hazelcast ${SKIPPED[@]+"${SKIPPED[@]}"}; then
+        echo "hazelcast:   $(version_of hazelcast hazelcast), one member"
+    fi
+    if wanted bytewax && ! contains bytewax ${SKIPPED[@]+"${SKIPPED[@]}"}; then
+        echo "bytewax:     $BYTEWAX, $("$DIR/bytewax/bin/python" --version)"
     fi
     if command -v java > /dev/null; then
         echo "java:        $(java -version 2>&1 | head -n 1), ${JVM[*]}"

@@ -15,7 +15,7 @@ use super::{SharedPlan, Types};
 use crate::aggregate::Aggregate;
 use crate::event::Data;
 use crate::keyed::{Expiries, Key, KeyOf, Ttl};
-use crate::operator::running::Running;
+use crate::operator::running::{Changed, Running};
 use crate::operator::{Class, Logic};
 
 /// A stream whose rows go to the worker that owns their key.
@@ -80,7 +80,7 @@ impl<T: Data, K: KeyOf<T>, M: Facts> Keyed<T, K, M> {
                 aggregate: aggregate.clone(),
                 backing: cx.backing.clone(),
                 table: cx.backing.cold(Vec::new()),
-                changed: Vec::new(),
+                changed: Changed::new(),
                 ttl: cx.ttl,
                 expiries: Expiries::default(),
                 types: PhantomData,

@@ -19,8 +19,7 @@ pub(crate) struct Running<T, K: KeyOf<T>, A: Aggregate<T>> {
     pub(crate) aggregate: Arc<A>,
     pub(crate) backing: Backing,
     pub(crate) table: Table<K::Key, RunningState<A::State>>,
-    /// The keys that changed in the open tick, in order of first change; empty between ticks.
-    pub(crate) changed: Vec<(u64, K::Key)>,
+    pub(crate) changed: Changed<K::Key, A::State>,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) expiries: Expiries<K::Key>,
     pub(crate) types: PhantomData<fn(T)>,
@@ -28,28 +27,101 @@ pub(crate) struct Running<T, K: KeyOf<T>, A: Aggregate<T>> {
 
 pub(crate) struct RunningState<S> {
     state: S,
-    /// The latest event time of the key; only kept with a TTL.
-    touched: Option<EventTime>,
-    changed: bool,
+    touched: Touched,
+    place: Place,
 }
 
 impl<S> RunningState<S> {
     fn new(state: S) -> Self {
-        RunningState { state, touched: None, changed: false }
+        RunningState { state, touched: Touched::NEVER, place: Place::default() }
+    }
+}
+
+/// The latest event time of a key, in µs; only kept with a TTL. (Half the size of an option.)
+#[derive(Clone, Copy, PartialEq)]
+struct Touched(i64);
+
+impl Touched {
+    const NEVER: Touched = Touched(i64::MIN);
+
+    fn time(self) -> Option<EventTime> {
+        (self != Touched::NEVER).then_some(EventTime::from_micros(self.0))
+    }
+
+    /// The first time of all counts as the one after it.
+    fn touch(&mut self, time: EventTime) {
+        self.0 = self.0.max(time.as_micros()).max(i64::MIN + 1);
+    }
+}
+
+/// The keys that changed in the open tick, in order of first change; empty between ticks.
+pub(crate) struct Changed<K, S> {
+    list: Vec<Change<K, S>>,
+    /// Counts ticks with a change. It starts anew after four billion of them.
+    tick: u32,
+}
+
+struct Change<K, S> {
+    hash: u64,
+    key: K,
+    /// The state as it is now, if it is cheap to copy: so it need not be looked for again.
+    copy: Option<S>,
+}
+
+/// Where in the list a key stands, if it is the list of this tick.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    tick: u32,
+    index: u32,
+}
+
+/// States of so many bytes that own nothing are copied with every change.
+const COPIED: usize = 32;
+
+impl<K: PartialEq + Clone, S: Clone> Changed<K, S> {
+    pub(crate) fn new() -> Self {
+        Changed { list: Vec::new(), tick: 1 }
+    }
+
+    /// Notes the new state of a key.
+    #[inline]
+    fn note(&mut self, place: &mut Place, hash: u64, key: &K, state: &S) {
+        let is_copied = !std::mem::needs_drop::<S>() && size_of::<S>() <= COPIED;
+        let copy = || is_copied.then(|| state.clone());
+        if place.tick == self.tick
+            && let Some(change) = self.list.get_mut(place.index as usize)
+            // A tick of the same number may be long past.
+            && change.hash == hash
+            && change.key == *key
+        {
+            change.copy = copy();
+            return;
+        }
+        *place = Place { tick: self.tick, index: self.list.len() as u32 };
+        self.list.push(Change { hash, key: key.clone(), copy: copy() });
+    }
+
+    /// What has changed, at the end of the tick.
+    fn take(&mut self) -> Vec<Change<K, S>> {
+        self.tick = self.tick.wrapping_add(u32::from(!self.list.is_empty()));
+        let room = self.list.len();
+        std::mem::replace(&mut self.list, Vec::with_capacity(room))
     }
 }
 
 impl<S: Serialize> Value for RunningState<S> {
     fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), highwater_state::Error> {
-        encode_into(&(self.touched, &self.state), bytes)
+        encode_into(&(self.touched.time(), &self.state), bytes)
     }
 }
 
 fn decode_state<S: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<RunningState<S>, highwater_state::Error> {
-    let (touched, state) = decode(bytes)?;
-    Ok(RunningState { state, touched, changed: false })
+    let (touched, state): (Option<EventTime>, S) = decode(bytes)?;
+    let mut running = RunningState::new(state);
+    touched.into_iter().for_each(|time| running.touched.touch(time));
+    Ok(running)
 }
 
 impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Running<T, K, A> {
@@ -60,7 +132,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Running<T, K, A> {
         backing.scan(&[], |key, value| {
             let key: K::Key = decode(key)?;
             let state: RunningState<A::State> = decode_state(value)?;
-            if let Some(touched) = state.touched {
+            if let Some(touched) = state.touched.time() {
                 self.expiries.push(ttl.end(touched), hash_key(&key), key);
             }
             Ok(())
@@ -72,7 +144,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Running<T, K, A> {
         let keys = self.expiries.pop(watermark);
         self.backing.read_back_keys(&mut self.table, keys.clone(), decode_state)?;
         for (hash, key) in keys {
-            let touched = self.table.get(hash, &key).and_then(|state| state.touched);
+            let touched = self.table.get(hash, &key).and_then(|state| state.touched.time());
             match touched.map(|touched| ttl.end(touched)) {
                 Some(end) if !is_over(end, watermark) => self.expiries.push(end, hash, key),
                 _ => {
@@ -99,7 +171,7 @@ where
         for (index, row) in batch.rows.iter().enumerate() {
             if index.is_multiple_of(AHEAD) {
                 let rows = index..index + AHEAD;
-                hints = look_ahead(table, &batch, &**key_of, rows, |running| running.changed);
+                hints = look_ahead(table, &batch, &**key_of, rows, |running| running.place.tick);
             }
             guard.index = index;
             let hash = batch.hashes[index];
@@ -109,36 +181,35 @@ where
                 let begin = || RunningState::new(aggregate.init());
                 let running = table.update_at(hints[index % AHEAD], hash, key, begin);
                 if let Some(ttl) = ttl {
-                    let expired = running.touched.filter(|touched| ttl.end(*touched) <= time);
-                    if expired.is_some() {
+                    let touched = running.touched.time();
+                    if touched.is_some_and(|touched| ttl.end(touched) <= time) {
                         running.state = aggregate.init();
                     }
-                    if running.touched.is_none() {
+                    if touched.is_none() {
                         expiries.push(ttl.end(time), hash, key.clone());
                     }
-                    running.touched = running.touched.max(Some(time));
+                    running.touched.touch(time);
                 }
-                aggregate.add(&mut running.state, row, &stamp);
-                if !running.changed {
-                    running.changed = true;
-                    changed.push((hash, key.clone()));
-                }
+                let RunningState { state, place, .. } = running;
+                aggregate.add(state, row, &stamp);
+                changed.note(place, hash, key, state);
             });
         }
         Ok(())
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
-        let mut rows = Vec::with_capacity(self.changed.len());
-        let changed = std::mem::take(&mut self.changed);
-        for keys in changed.chunks(AHEAD) {
-            let ahead = keys.iter().map(|(hash, key)| (*hash, key));
-            let hints = look_ahead_at(&self.table, ahead, |running| running.changed);
-            for ((hash, key), hint) in keys.iter().zip(hints) {
-                if let Some(running) = self.table.get_mut_at(hint, *hash, key) {
-                    running.changed = false;
-                    let value = self.aggregate.finish(running.state.clone());
-                    rows.push((key.clone(), value));
+        let mut changes = self.changed.take().into_iter();
+        let mut rows = Vec::with_capacity(changes.len());
+        while !changes.as_slice().is_empty() {
+            let next = changes.as_slice().iter().take(AHEAD);
+            let without_copy = next.filter(|change| change.copy.is_none());
+            let keys = without_copy.map(|change| (change.hash, &change.key));
+            look_ahead_at(&self.table, keys, |running| running.place.tick);
+            for Change { hash, key, copy } in changes.by_ref().take(AHEAD) {
+                let now = copy.or_else(|| Some(self.table.get(hash, &key)?.state.clone()));
+                if let Some(state) = now {
+                    rows.push((key, self.aggregate.finish(state)));
                 }
             }
         }
@@ -174,5 +245,60 @@ where
 
     fn entries(&self) -> i64 {
         self.table.net()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys<S: Clone>(changes: &[Change<u64, S>]) -> Vec<(u64, Option<S>)> {
+        changes.iter().map(|change| (change.key, change.copy.clone())).collect()
+    }
+
+    #[test]
+    fn a_key_is_listed_once_a_tick_with_its_last_state() {
+        let mut changed = Changed::new();
+        let (mut one, mut two) = (Place::default(), Place::default());
+        changed.note(&mut one, 10, &1u64, &100u64);
+        changed.note(&mut two, 20, &2, &200);
+        changed.note(&mut one, 10, &1, &101);
+        assert_eq!(keys(&changed.take()), [(1, Some(101)), (2, Some(200))]);
+        changed.note(&mut two, 20, &2, &201);
+        assert_eq!(keys(&changed.take()), [(2, Some(201))]);
+        assert!(changed.take().is_empty());
+    }
+
+    #[test]
+    fn what_owns_something_or_is_large_is_not_copied() {
+        let (mut strings, mut arrays) = (Changed::new(), Changed::new());
+        strings.note(&mut Place::default(), 10, &1u64, &"a".to_owned());
+        arrays.note(&mut Place::default(), 10, &1u64, &[0u64; 5]);
+        assert_eq!(keys(&strings.take()), [(1, None)]);
+        assert_eq!(keys(&arrays.take()), [(1, None)]);
+    }
+
+    /// Ticks are counted by a number that comes again.
+    #[test]
+    fn a_place_of_a_tick_long_past_is_no_place() {
+        let mut changed = Changed::new();
+        let mut old = Place::default();
+        changed.note(&mut old, 10, &1u64, &100u64);
+        changed.take();
+        changed.tick = old.tick;
+        changed.note(&mut Place::default(), 20, &2, &200);
+        changed.note(&mut old, 10, &1, &101);
+        assert_eq!(keys(&changed.take()), [(2, Some(200)), (1, Some(101))]);
+    }
+
+    #[test]
+    fn the_first_time_of_all_is_a_time() {
+        let mut touched = Touched::NEVER;
+        assert_eq!(touched.time(), None);
+        touched.touch(EventTime::MIN);
+        assert!(touched.time().is_some());
+        touched.touch(EventTime::from_micros(5));
+        touched.touch(EventTime::from_micros(3));
+        assert_eq!(touched.time(), Some(EventTime::from_micros(5)));
     }
 }

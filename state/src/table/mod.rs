@@ -319,15 +319,6 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         Some(self.shards[index].value_mut(bucket))
     }
 
-    /// As [`get_mut`](Self::get_mut), of a key that was looked for a moment ago.
-    pub fn get_mut_at(&mut self, at: Hint, hash: u64, key: &K) -> Option<&mut V> {
-        let (index, bucket) = (self.shards.of(hash), at.0 as usize);
-        if at == Hint::NONE || !self.shards[index].holds(bucket, key) {
-            return self.get_mut(hash, key);
-        }
-        Some(self.update_in(index, bucket))
-    }
-
     /// Visits every entry in memory, in no order that means anything.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
         for shard in self.shards.iter() {

@@ -115,8 +115,7 @@ impl World {
             }
             Step::Change(key) => {
                 self.read_back(key);
-                let hint = self.hints.get(&key).copied().unwrap_or(Hint::NONE);
-                if let Some(value) = self.table.get_mut_at(hint, hash_key(&key), &key) {
+                if let Some(value) = self.table.get_mut(hash_key(&key), &key) {
                     *value += 2;
                 }
                 if let Some(value) = self.model.get_mut(&key) {
