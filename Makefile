@@ -56,7 +56,7 @@ bench-instructions: setup
 bench-state: setup
 	$(CARGO) bench --workspace --bench state
 
-# Highwater beside Flink, Spark, Renoir and Kafka Streams, which it fetches: benches/peers/README.md.
+# Highwater beside Flink, Spark and others, which it fetches: benches/peers/README.md.
 peers: setup
 	@./scripts/peers.sh
 

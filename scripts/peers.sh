@@ -31,10 +31,11 @@ renoir-exchange      tumbling  2  20000000
 renoir-chained       tumbling  1  20000000
 differential-sums    tumbling  1  10000000
 hazelcast-jet        tumbling  2   5000000
-bytewax-fold         tumbling  1    500000
+bytewax-fold         tumbling  1   1200000
 flink-heap-hopping   hopping   1    400000
 flink-heap-sessions  sessions  1   3000000
 flink-spill          B9        1  10000000
+flink-spill-sql      B9        1  10000000
 flink-q0             q0        1  10000000
 flink-q1             q1        1  10000000
 flink-q2             q2        1  10000000

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Highwater beside Flink and Kafka Streams, from Kafka to windows to Kafka, exactly once, on one
-# broker: events a second, and how late results are at a steady rate. scripts/peers.sh runs it at
+# broker: events a second, and how late results are at a steady rate, where Spark is too. scripts/peers.sh runs it at
 # its end; benches/peers/README.md says what is run, and why it is set up so.
 #
 # It takes two cores: one for the engine that is measured, one for the broker and for what writes
@@ -65,6 +65,7 @@ build_tool
 for engine in flink-kafka kafka-streams spark-kafka; do
     ! engine_wanted "$engine" || build_java "$engine" kafka || skip "$engine"
 done
+[ ! -d "$DIR/spark-kafka" ] || cp benches/peers/spark/log4j2.properties "$DIR/spark-kafka/"
 start_broker
 print_kafka_setup
 

@@ -97,7 +97,7 @@ print_kafka_setup() {
     echo "flink:       $(version_of flink-kafka flink), connector" \
         "$(version_of flink-kafka connector), object reuse, checkpoints in files"
     echo "streams:     $(version_of kafka-streams kafka), exactly_once_v2, emit on close"
-    echo "spark:       $(version_of spark-kafka spark), micro-batches, at least once"
+    echo "spark:       $(version_of spark-kafka spark), micro-batches, at least once, two cores"
     echo "java:        $(java -version 2>&1 | head -n 1), ${JVM[*]}"
     echo
 }
@@ -123,7 +123,9 @@ start_engine() {
     if [ "$engine" = highwater ]; then
         run+=("$TOOL" engine "$BROKERS" "$format" "$STATE/engine" "$commit" "$window" "$@")
     else
-        run+=(java "${JVM[@]}" $(opens)
+        local OPENS=(--add-opens=java.base/java.util=ALL-UNNAMED)
+        [ "$engine" != spark-kafka ] || mapfile -t OPENS < <(opens)
+        run+=(java "${JVM[@]}" "${OPENS[@]}"
             -cp "$DIR/$engine:$(cat "$DIR/$engine.classpath")" peers.Main
             "$BROKERS" "$format" "$STATE/engine" "$commit" "$window" "$state" "$aim" "$@")
     fi
@@ -231,5 +233,7 @@ run_latency() {
     fi
     echo >&7
     finish_engine || { cat "$STATE/out" "$STATE/err" > "$DIR/$name.log"; return 1; }
-    printf '%-22s a commit every %4s ms: %s\n' "$name" "$4" "$line"
+    local every="every $4 ms"
+    [ "$4" -gt 0 ] || every="after the one before"
+    printf '%-22s a commit %s: %s\n' "$name" "$every" "$line"
 }

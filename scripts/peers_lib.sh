@@ -4,7 +4,7 @@ PEERS='flink spark renoir differential hazelcast bytewax'
 SKIPPED=()
 FAILED=()
 FLINK_SETTINGS='object reuse, no checkpoints, 128 MiB of network memory,
-             rocksdb: 1 GiB of managed memory, timers on the heap'
+             rocksdb: 1 GiB of managed memory (B9: 32 MiB), timers on the heap'
 SPARK_SETTINGS='micro-batches of 1000000 events, AvailableNow,
              rocksdb: changelog checkpoints'
 SPARK_BATCH=1000000
@@ -151,7 +151,7 @@ build_hazelcast() {
 
 build_bytewax() {
     echo "peers: fetching bytewax" >&2
-    { [ -x "$DIR/bytewax/bin/python" ] || python3 -m venv "$DIR/bytewax"; } \
+    { [ -x "$DIR/bytewax/bin/pip" ] || python3 -m venv "$DIR/bytewax"; } \
         > "$DIR/bytewax.log" 2>&1 \
         && "$DIR/bytewax/bin/pip" install -q "bytewax==$BYTEWAX" > "$DIR/bytewax.log" 2>&1
 }
@@ -176,13 +176,16 @@ run_flink() {
     local workload=tumbling state=heap keys=keyby file=()
     local OPENS=(--add-opens=java.base/java.util=ALL-UNNAMED)
     case $1 in
+        flink-q*) workload=${1#flink-} file=("$("$WORKLOADS" "$2" file B5)") ;;
+        flink-spill*)
+            workload=running${1#flink-spill} state=rocksdb
+            file=("$("$WORKLOADS" "$2" file B9)")
+            ;;
         *-hopping) workload=hopping ;;
         *-sessions) workload=sessions ;;
         *-sql) workload=sql ;;
         *-rocksdb) state=rocksdb ;;
         *-chained) keys=chained ;;
-        flink-q*) workload=${1#flink-} file=("$("$WORKLOADS" "$2" file B5)") ;;
-        flink-spill) workload=running state=rocksdb file=("$("$WORKLOADS" "$2" file B9)") ;;
     esac
     run_java flink "$workload" "$2" "$WORKERS" "$state" "$keys" $(($2 / 2 + 1)) "$STATE/flink" \
         ${file[@]+"${file[@]}"}
@@ -256,7 +259,7 @@ print_setup() {
     echo "held to:     cores $CORES, every engine with all its threads"
     echo "workers:     $WORKERS in every engine"
     echo "highwater:   $(git rev-parse --short HEAD 2> /dev/null || echo unknown), $(rustc --version)," \
-        "volatile, no limit of memory"
+        "volatile, no limit of memory (B9: a synced commit every 100 ms, 32 MiB)"
     if wanted flink && ! contains flink ${SKIPPED[@]+"${SKIPPED[@]}"}; then
         echo "flink:       $(version_of flink flink), $FLINK_SETTINGS"
     fi

@@ -183,23 +183,22 @@ pub(crate) fn look_ahead<T, K: KeyOf<T>, V: Value, R>(
     hints
 }
 
-/// The same of keys by themselves.
+/// Looks at keys by themselves, at most [`AHEAD`] of them: they are in the cache then.
 #[inline]
 pub(crate) fn look_ahead_at<'a, K: Key, V: Value, R>(
     table: &Table<K, V>,
     keys: impl Iterator<Item = (u64, &'a K)> + Clone,
     see: impl Fn(&V) -> R,
-) -> [Hint; AHEAD] {
-    let mut hints = [Hint::NONE; AHEAD];
+) {
     if !table.is_small() {
+        let mut hints = [Hint::NONE; AHEAD];
         for (hint, (hash, _)) in hints.iter_mut().zip(keys.clone()) {
             *hint = table.look_for(hash);
         }
-        for (hint, (hash, key)) in hints.iter_mut().zip(keys) {
-            *hint = table.look_at(*hint, hash, key, &see);
+        for (hint, (hash, key)) in hints.iter().zip(keys) {
+            let _ = table.look_at(*hint, hash, key, &see);
         }
     }
-    hints
 }
 
 /// Appends the canonical bytes of a key.

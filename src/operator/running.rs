@@ -56,16 +56,12 @@ impl Touched {
 
 /// The keys that changed in the open tick, in order of first change; empty between ticks.
 pub(crate) struct Changed<K, S> {
-    list: Vec<Change<K, S>>,
+    list: Vec<(u64, K)>,
+    /// Their states as they are now, if these are cheap to copy, so that they need not be looked
+    /// for again; else none at all.
+    copies: Vec<S>,
     /// Counts ticks with a change. It starts anew after four billion of them.
     tick: u32,
-}
-
-struct Change<K, S> {
-    hash: u64,
-    key: K,
-    /// The state as it is now, if it is cheap to copy: so it need not be looked for again.
-    copy: Option<S>,
 }
 
 /// Where in the list a key stands, if it is the list of this tick.
@@ -79,33 +75,38 @@ struct Place {
 const COPIED: usize = 32;
 
 impl<K: PartialEq + Clone, S: Clone> Changed<K, S> {
+    const ARE_COPIED: bool = !std::mem::needs_drop::<S>() && size_of::<S>() <= COPIED;
+
     pub(crate) fn new() -> Self {
-        Changed { list: Vec::new(), tick: 1 }
+        Changed { list: Vec::new(), copies: Vec::new(), tick: 1 }
     }
 
     /// Notes the new state of a key.
     #[inline]
     fn note(&mut self, place: &mut Place, hash: u64, key: &K, state: &S) {
-        let is_copied = !std::mem::needs_drop::<S>() && size_of::<S>() <= COPIED;
-        let copy = || is_copied.then(|| state.clone());
-        if place.tick == self.tick
-            && let Some(change) = self.list.get_mut(place.index as usize)
-            // A tick of the same number may be long past.
-            && change.hash == hash
-            && change.key == *key
-        {
-            change.copy = copy();
+        let index = place.index as usize;
+        // A tick of the same number may be long past.
+        let is_listed = place.tick == self.tick
+            && self.list.get(index).is_some_and(|listed| listed.0 == hash && listed.1 == *key);
+        if is_listed {
+            if let Some(copy) = self.copies.get_mut(index) {
+                copy.clone_from(state);
+            }
             return;
         }
         *place = Place { tick: self.tick, index: self.list.len() as u32 };
-        self.list.push(Change { hash, key: key.clone(), copy: copy() });
+        self.list.push((hash, key.clone()));
+        if Self::ARE_COPIED {
+            self.copies.push(state.clone());
+        }
     }
 
-    /// What has changed, at the end of the tick.
-    fn take(&mut self) -> Vec<Change<K, S>> {
+    /// What has changed, and the copies if there are any, at the end of the tick.
+    fn take(&mut self) -> (Vec<(u64, K)>, Vec<S>) {
         self.tick = self.tick.wrapping_add(u32::from(!self.list.is_empty()));
-        let room = self.list.len();
-        std::mem::replace(&mut self.list, Vec::with_capacity(room))
+        let list = Vec::with_capacity(self.list.len());
+        let copies = Vec::with_capacity(self.copies.len());
+        (std::mem::replace(&mut self.list, list), std::mem::replace(&mut self.copies, copies))
     }
 }
 
@@ -199,15 +200,16 @@ where
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {
-        let mut changes = self.changed.take().into_iter();
-        let mut rows = Vec::with_capacity(changes.len());
-        while !changes.as_slice().is_empty() {
-            let next = changes.as_slice().iter().take(AHEAD);
-            let without_copy = next.filter(|change| change.copy.is_none());
-            let keys = without_copy.map(|change| (change.hash, &change.key));
-            look_ahead_at(&self.table, keys, |running| running.place.tick);
-            for Change { hash, key, copy } in changes.by_ref().take(AHEAD) {
-                let now = copy.or_else(|| Some(self.table.get(hash, &key)?.state.clone()));
+        let (list, copies) = self.changed.take();
+        let (mut list, mut copies) = (list.into_iter(), copies.into_iter());
+        let mut rows = Vec::with_capacity(list.len());
+        while !list.as_slice().is_empty() {
+            if copies.as_slice().is_empty() {
+                let next = list.as_slice().iter().take(AHEAD).map(|(hash, key)| (*hash, key));
+                look_ahead_at(&self.table, next, |running| running.place.tick);
+            }
+            for (hash, key) in list.by_ref().take(AHEAD) {
+                let now = copies.next().or_else(|| Some(self.table.get(hash, &key)?.state.clone()));
                 if let Some(state) = now {
                     rows.push((key, self.aggregate.finish(state)));
                 }
@@ -252,8 +254,9 @@ where
 mod tests {
     use super::*;
 
-    fn keys<S: Clone>(changes: &[Change<u64, S>]) -> Vec<(u64, Option<S>)> {
-        changes.iter().map(|change| (change.key, change.copy.clone())).collect()
+    fn taken<S: Clone>(changed: &mut Changed<u64, S>) -> (Vec<u64>, Vec<S>) {
+        let (list, copies) = changed.take();
+        (list.into_iter().map(|(_, key)| key).collect(), copies)
     }
 
     #[test]
@@ -263,10 +266,10 @@ mod tests {
         changed.note(&mut one, 10, &1u64, &100u64);
         changed.note(&mut two, 20, &2, &200);
         changed.note(&mut one, 10, &1, &101);
-        assert_eq!(keys(&changed.take()), [(1, Some(101)), (2, Some(200))]);
+        assert_eq!(taken(&mut changed), (vec![1, 2], vec![101, 200]));
         changed.note(&mut two, 20, &2, &201);
-        assert_eq!(keys(&changed.take()), [(2, Some(201))]);
-        assert!(changed.take().is_empty());
+        assert_eq!(taken(&mut changed), (vec![2], vec![201]));
+        assert_eq!(taken(&mut changed), (vec![], vec![]));
     }
 
     #[test]
@@ -274,8 +277,8 @@ mod tests {
         let (mut strings, mut arrays) = (Changed::new(), Changed::new());
         strings.note(&mut Place::default(), 10, &1u64, &"a".to_owned());
         arrays.note(&mut Place::default(), 10, &1u64, &[0u64; 5]);
-        assert_eq!(keys(&strings.take()), [(1, None)]);
-        assert_eq!(keys(&arrays.take()), [(1, None)]);
+        assert_eq!(taken(&mut strings), (vec![1], vec![]));
+        assert_eq!(taken(&mut arrays), (vec![1], vec![]));
     }
 
     /// Ticks are counted by a number that comes again.
@@ -288,7 +291,7 @@ mod tests {
         changed.tick = old.tick;
         changed.note(&mut Place::default(), 20, &2, &200);
         changed.note(&mut old, 10, &1, &101);
-        assert_eq!(keys(&changed.take()), [(2, Some(200)), (1, Some(101))]);
+        assert_eq!(taken(&mut changed), (vec![2, 1], vec![200, 101]));
     }
 
     #[test]

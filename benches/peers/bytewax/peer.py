@@ -17,7 +17,6 @@ from bytewax.testing import cluster_main
 KEYS = 100_000
 MASK = (1 << 64) - 1
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-# Each call looks at every key, so few calls are best.
 AT_ONCE = 65_536
 
 
@@ -81,9 +80,15 @@ def run(events):
     Check.results = Check.sum = 0
     flow = Dataflow("count")
     stream = op.input("events", flow, Source(events))
-    # Its watermark goes on with the clock of the machine: with a wait of 100 ms nearly all events
-    # would be late, as they come slower than their times say. So windows close at the end.
-    clock = win.EventClock(lambda event: event[0], timedelta(days=1))
+    # Else its watermark would go on with the clock of the machine, and nearly all events be late:
+    # they come slower than their times say.
+    clock = win.EventClock(
+        lambda event: event[0],
+        timedelta(milliseconds=100),
+        now_getter=lambda: EPOCH,
+        # No time of an event is one of the machine, so no key waits for one.
+        to_system_utc=lambda _: None,
+    )
     windower = win.TumblingWindower(length=timedelta(seconds=1), align_to=EPOCH)
     sums = win.fold_window(
         "sums",
@@ -93,6 +98,7 @@ def run(events):
         lambda: (0, 0),
         lambda sums, event: (sums[0] + 1, sums[1] + event[1]),
         lambda a, b: (a[0] + b[0], a[1] + b[1]),
+        ordered=False,
     )
     op.output("out", sums.down, Sink())
     cluster_main(flow, [], 0)

@@ -1,7 +1,7 @@
 //! Nexmark: queries over an auction site, as flows, and each once more as a recomputation.
 //!
 //! Where the original says processing time (q12), this says event time, so that there is one right
-//! answer. Queries that would be updated for ever (q4, q17, q18, q19) tell the newest row of a key
+//! answer. Queries that would be updated for ever (q4, q18, q19) tell the newest row of a key
 //! whenever it changed, and the last one counts; q16 and q17 tell it at the end of the day.
 
 mod data;

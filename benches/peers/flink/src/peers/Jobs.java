@@ -65,6 +65,7 @@ final class Jobs {
                     Duration.ofMillis(1_999)));
             case "sql" -> sql();
             case "running" -> running();
+            case "running-sql" -> runningSql();
             default -> {
                 if (!Queries.has(job)) {
                     throw new IllegalArgumentException("no such job: " + job);
@@ -125,12 +126,15 @@ final class Jobs {
                         (check, r) -> check.add(r.f0, r.f1 * 1_000, r.f2, r.f3)));
     }
 
-    /** Every event tells the count of its key, and takes back the one before. */
-    private void running() {
-        DataStream<Long> keys = source((index, output) -> output.collect(
+    private DataStream<Long> drawn() {
+        return source((index, output) -> output.collect(
                 Integer.toUnsignedLong(Input.bytes.getInt((int) index * 4)),
                 Synthetic.Tumbling.millis(index)), Types.LONG);
-        keyed(keys, key -> key)
+    }
+
+    /** Every event tells the count of its key, and takes back the one before. */
+    private void running() {
+        keyed(drawn(), key -> key)
                 .process(new Running())
                 .returns(Types.TUPLE(Types.LONG, Types.LONG))
                 .filter(told -> told.f0 % SAMPLED == 0)
@@ -139,6 +143,25 @@ final class Jobs {
                     check.add(mixed * told.f1);
                     if (told.f1 > 1) {
                         check.takeBack(mixed * (told.f1 - 1));
+                    }
+                }));
+    }
+
+    /** A key is told once a batch, as Highwater tells it once a tick. */
+    private void runningSql() {
+        StreamTableEnvironment tables = StreamTableEnvironment.create(flink);
+        Queries.batches(tables);
+        tables.createTemporaryView("events", drawn(), Schema.newBuilder()
+                .column("f0", "BIGINT NOT NULL")
+                .build());
+        tables.toChangelogStream(tables.sqlQuery("SELECT f0, COUNT(*) FROM events GROUP BY f0"))
+                .filter(row -> row.<Long>getFieldAs(0) % SAMPLED == 0)
+                .sinkTo(new Checking<>((check, row) -> {
+                    long mixed = Synthetic.splitmix64(row.getFieldAs(0));
+                    long told = mixed * row.<Long>getFieldAs(1);
+                    switch (row.getKind()) {
+                        case INSERT, UPDATE_AFTER -> check.add(told);
+                        default -> check.takeBack(told);
                     }
                 }));
     }

@@ -57,11 +57,12 @@ public final class Main {
         settings.setString("taskmanager.memory.network.min", "128mb");
         settings.setString("taskmanager.memory.network.max", "128mb");
         settings.setString("taskmanager.memory.managed.size",
-                job.equals("running") ? BUDGET : "1gb");
+                job.startsWith("running") ? BUDGET : "1gb");
         settings.setString("io.tmp.dirs", directory.toString());
         settings.setString("state.backend.type", state.equals("heap") ? "hashmap" : "rocksdb");
         settings.setString("state.backend.rocksdb.localdir", directory.toString());
         settings.setString("state.backend.rocksdb.timer-service.factory", "HEAP");
+        settings.setString("state.backend.rocksdb.use-bloom-filter", "true");
         return settings;
     }
 }

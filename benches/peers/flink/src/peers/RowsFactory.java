@@ -62,7 +62,7 @@ public final class RowsFactory implements DynamicTableSinkFactory {
     private record Rows(Field[] fields) implements DynamicTableSink {
         @Override
         public ChangelogMode getChangelogMode(ChangelogMode requested) {
-            return requested;
+            return ChangelogMode.all();
         }
 
         @Override
