@@ -20,6 +20,7 @@ pub(crate) mod per_tick;
 pub(crate) mod process;
 pub(crate) mod repartition;
 pub(crate) mod running;
+mod runs;
 pub(crate) mod session;
 pub(crate) mod sink;
 pub(crate) mod union;

@@ -1,11 +1,11 @@
 //! Accepted events that wait until the watermark has passed them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_state::{Changes, Error, KEY_GROUPS, KeyGroup, decode, encode_into, group_of};
 use serde::{Deserialize, Serialize};
 
+use super::runs::Runs;
 use crate::event::{EventOrder, Stored};
 use crate::time::{EventTime, Watermark};
 
@@ -52,7 +52,7 @@ pub(crate) struct WaitingEvents<T> {
     /// What their stored keys begin with.
     prefix: u8,
     home: Home,
-    events: BTreeMap<Place, Waiting<T>>,
+    events: Runs<Place, Waiting<T>>,
     next_sequence: u64,
     epoch: u64,
     /// Events that no commit holds, as far as they still wait.
@@ -76,7 +76,7 @@ impl<T: Stored> WaitingEvents<T> {
         WaitingEvents {
             prefix,
             home,
-            events: BTreeMap::new(),
+            events: Runs::new(),
             next_sequence: 0,
             epoch: 0,
             unsaved: Vec::new(),
@@ -118,15 +118,14 @@ impl<T: Stored> WaitingEvents<T> {
 
     /// The time of the first event, if the watermark has passed it.
     pub(crate) fn first_passed(&self, watermark: Watermark) -> Option<EventTime> {
-        let first = self.events.first_key_value().map(|(place, _)| place.time);
+        let first = self.events.first().map(|place| place.time);
         first.filter(|time| watermark.has_passed(*time))
     }
 
-    /// The events that the watermark has passed.
+    /// The events that the watermark has passed, in any order.
     pub(crate) fn passed(&self, watermark: Watermark) -> impl Iterator<Item = (u64, &T)> {
         self.events
-            .iter()
-            .take_while(move |(place, _)| watermark.has_passed(place.time))
+            .up_to(move |place| watermark.has_passed(place.time))
             .map(|(place, waiting)| (place.hash, &waiting.row))
     }
 

@@ -245,8 +245,8 @@ fn q12(flow: &Flow, file: EventFile) -> impl Results + use<> {
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Channel {
     counts: [u64; 4],
-    bidders: [std::collections::BTreeSet<u64>; 4],
-    auctions: [std::collections::BTreeSet<u64>; 4],
+    bidders: [hashbrown::HashSet<u64>; 4],
+    auctions: [hashbrown::HashSet<u64>; 4],
 }
 
 fn q16(flow: &Flow, file: EventFile) -> impl Results + use<> {
@@ -260,8 +260,8 @@ fn q16(flow: &Flow, file: EventFile) -> impl Results + use<> {
     let merge = |into: &mut Channel, mut from: Channel| {
         for n in 0..4 {
             into.counts[n] += from.counts[n];
-            into.bidders[n].append(&mut from.bidders[n]);
-            into.auctions[n].append(&mut from.auctions[n]);
+            into.bidders[n].extend(from.bidders[n].drain());
+            into.auctions[n].extend(from.auctions[n].drain());
         }
     };
     bids(flow, file)
