@@ -9,8 +9,9 @@ const RUNS: usize = 8;
 const ROOM: usize = 1_024;
 
 /// A map by key. Keys that come in order stand in runs, each of them sorted, as one partition's
-/// events mostly are; a key goes to the run that ends closest before it (patience sorting; Chandramouli
-/// and Goldstein, 2014, sort streams so). What fits behind none of them goes into a tree.
+/// events mostly are; a key goes to the run that ends closest before it (patience sorting;
+/// Chandramouli and Goldstein, 2014, sort streams so). What fits behind none of them goes into a
+/// tree.
 pub(crate) struct Runs<K, V> {
     runs: Vec<VecDeque<(K, V)>>,
     rest: BTreeMap<K, V>,

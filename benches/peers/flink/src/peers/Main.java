@@ -62,7 +62,6 @@ public final class Main {
         settings.setString("state.backend.type", state.equals("heap") ? "hashmap" : "rocksdb");
         settings.setString("state.backend.rocksdb.localdir", directory.toString());
         settings.setString("state.backend.rocksdb.timer-service.factory", "HEAP");
-        settings.setString("state.backend.rocksdb.use-bloom-filter", "true");
         if (job.startsWith("running")) {
             // With the default of 64 MiB so little memory is full after every write.
             settings.setString("state.backend.rocksdb.writebuffer.size", "4mb");
