@@ -55,7 +55,7 @@ pub(crate) struct WaitingEvents<T> {
     events: Runs<Place, Waiting<T>>,
     next_sequence: u64,
     epoch: u64,
-    /// Events that no commit holds, as far as they still wait.
+    /// Events that came since the last capture, and may have left.
     unsaved: Vec<Place>,
     /// The same, on their way into a commit.
     pending: Vec<Place>,
@@ -189,7 +189,7 @@ impl<T: Stored> WaitingEvents<T> {
 
     /// Bytes in memory, roughly: what rows point to is not known.
     pub(crate) fn memory(&self) -> usize {
-        self.events.len() * (size_of::<Place>() + size_of::<Waiting<T>>() + 16)
+        self.events.room() * (size_of::<Place>() + size_of::<Waiting<T>>() + 16)
     }
 }
 
