@@ -35,7 +35,6 @@ bytewax-fold         tumbling  1   1200000
 flink-heap-hopping   hopping   1    400000
 flink-heap-sessions  sessions  1   3000000
 flink-spill          B9        1  10000000
-flink-spill-sql      B9        1  10000000
 flink-q0             q0        1  10000000
 flink-q1             q1        1  10000000
 flink-q2             q2        1  10000000

@@ -177,10 +177,7 @@ run_flink() {
     local OPENS=(--add-opens=java.base/java.util=ALL-UNNAMED)
     case $1 in
         flink-q*) workload=${1#flink-} file=("$("$WORKLOADS" "$2" file B5)") ;;
-        flink-spill*)
-            workload=running${1#flink-spill} state=rocksdb
-            file=("$("$WORKLOADS" "$2" file B9)")
-            ;;
+        flink-spill) workload=running state=rocksdb file=("$("$WORKLOADS" "$2" file B9)") ;;
         *-hopping) workload=hopping ;;
         *-sessions) workload=sessions ;;
         *-sql) workload=sql ;;

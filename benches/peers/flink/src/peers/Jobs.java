@@ -65,7 +65,6 @@ final class Jobs {
                     Duration.ofMillis(1_999)));
             case "sql" -> sql();
             case "running" -> running();
-            case "running-sql" -> runningSql();
             default -> {
                 if (!Queries.has(job)) {
                     throw new IllegalArgumentException("no such job: " + job);
@@ -143,25 +142,6 @@ final class Jobs {
                     check.add(mixed * told.f1);
                     if (told.f1 > 1) {
                         check.takeBack(mixed * (told.f1 - 1));
-                    }
-                }));
-    }
-
-    /** A key is told once a batch, as Highwater tells it once a tick. */
-    private void runningSql() {
-        StreamTableEnvironment tables = StreamTableEnvironment.create(flink);
-        Queries.batches(tables);
-        tables.createTemporaryView("events", drawn(), Schema.newBuilder()
-                .column("f0", "BIGINT NOT NULL")
-                .build());
-        tables.toChangelogStream(tables.sqlQuery("SELECT f0, COUNT(*) FROM events GROUP BY f0"))
-                .filter(row -> row.<Long>getFieldAs(0) % SAMPLED == 0)
-                .sinkTo(new Checking<>((check, row) -> {
-                    long mixed = Synthetic.splitmix64(row.getFieldAs(0));
-                    long told = mixed * row.<Long>getFieldAs(1);
-                    switch (row.getKind()) {
-                        case INSERT, UPDATE_AFTER -> check.add(told);
-                        default -> check.takeBack(told);
                     }
                 }));
     }

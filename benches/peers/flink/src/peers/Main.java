@@ -57,12 +57,12 @@ public final class Main {
         settings.setString("taskmanager.memory.network.min", "128mb");
         settings.setString("taskmanager.memory.network.max", "128mb");
         settings.setString("taskmanager.memory.managed.size",
-                job.startsWith("running") ? BUDGET : "1gb");
+                job.equals("running") ? BUDGET : "1gb");
         settings.setString("io.tmp.dirs", directory.toString());
         settings.setString("state.backend.type", state.equals("heap") ? "hashmap" : "rocksdb");
         settings.setString("state.backend.rocksdb.localdir", directory.toString());
         settings.setString("state.backend.rocksdb.timer-service.factory", "HEAP");
-        if (job.startsWith("running")) {
+        if (job.equals("running")) {
             // With the default of 64 MiB so little memory is full after every write.
             settings.setString("state.backend.rocksdb.writebuffer.size", "4mb");
         }

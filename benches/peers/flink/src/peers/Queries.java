@@ -97,7 +97,7 @@ final class Queries {
     }
 
     /** Rows are gathered before an aggregate. */
-    static void batches(StreamTableEnvironment tables) {
+    private static void batches(StreamTableEnvironment tables) {
         tables.getConfig().set("table.exec.mini-batch.enabled", "true");
         tables.getConfig().set("table.exec.mini-batch.allow-latency", "2s");
         tables.getConfig().set("table.exec.mini-batch.size", "50000");
