@@ -100,7 +100,11 @@ const WORKLOADS: &[Workload] = &[
     only("B11", snapshots::bench),
     only("B13", skew::bench),
     only("B14", disorder::bench),
-    only("B15", scale::bench),
+    Workload {
+        name: "B15",
+        bench: scale::bench,
+        one: Some(|events, rung| scale::workers(events, 2, rung)),
+    },
     only("B16", footprint::bench),
     only("flights", flights::bench),
 ];

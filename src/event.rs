@@ -56,6 +56,11 @@ pub(crate) const BATCH_ROWS: usize = 4096;
 pub(crate) enum Positions {
     /// Row `i` stands at `first + i`.
     From(u64),
+    /// Row `i` stands at `first + offsets[i]`.
+    Picked {
+        first: u64,
+        offsets: Vec<u32>,
+    },
     Listed(Vec<u64>),
 }
 
@@ -63,7 +68,18 @@ impl Positions {
     pub(crate) fn at(&self, index: usize) -> u64 {
         match self {
             Positions::From(first) => first + index as u64,
+            Positions::Picked { first, offsets } => {
+                first + offsets.get(index).copied().map_or(0, u64::from)
+            }
             Positions::Listed(list) => list.get(index).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Those of the rows at `kept`, in that order.
+    fn select(&self, kept: &[u32]) -> Self {
+        match self {
+            Positions::From(first) => Positions::Picked { first: *first, offsets: kept.to_vec() },
+            _ => Positions::Listed(kept.iter().map(|&i| self.at(i as usize)).collect()),
         }
     }
 }
@@ -192,9 +208,7 @@ impl Origin {
         match self {
             Origin::Partition { partition, positions } => Origin::Partition {
                 partition: partition.clone(),
-                positions: Positions::Listed(
-                    kept.iter().map(|&i| positions.at(i as usize)).collect(),
-                ),
+                positions: positions.select(kept),
             },
             Origin::Results { operator_rank, orders } => Origin::Results {
                 operator_rank: *operator_rank,
@@ -267,6 +281,11 @@ impl<T> Batch<T> {
         self.rows.len()
     }
 
+    /// The rows from this one on, and the hashes of their keys.
+    pub(crate) fn hashed(&self, from: usize) -> impl Iterator<Item = (&T, u64)> + Clone {
+        self.rows[from..].iter().zip(self.hashes[from..].iter().copied())
+    }
+
     /// The same columns around other rows, one for one.
     pub(crate) fn with_rows<U>(self, rows: Vec<U>) -> Batch<U> {
         Batch {
@@ -284,14 +303,22 @@ impl<T> Batch<T> {
     /// input event share its time, promise and position.
     pub(crate) fn select<U>(&self, rows: Vec<U>, kept: &[u32]) -> Batch<U> {
         let column = |times: &[EventTime]| kept.iter().map(|&i| times[i as usize]).collect();
+        let hashes = |hashes: &[u64]| kept.iter().map(|&i| hashes[i as usize]).collect();
+        let times = if self.times.is_empty() { Vec::new() } else { column(&self.times) };
+        let hashes = if self.hashes.is_empty() { Vec::new() } else { hashes(&self.hashes) };
+        self.with_columns((rows, times, hashes), kept)
+    }
+
+    /// As [`select`](Self::select), where the columns have been made.
+    pub(crate) fn with_columns<U>(
+        &self,
+        (rows, times, hashes): (Vec<U>, Vec<EventTime>, Vec<u64>),
+        kept: &[u32],
+    ) -> Batch<U> {
         Batch {
             rows,
-            times: if self.times.is_empty() { Vec::new() } else { column(&self.times) },
-            hashes: if self.hashes.is_empty() {
-                Vec::new()
-            } else {
-                kept.iter().map(|&i| self.hashes[i as usize]).collect()
-            },
+            times,
+            hashes,
             origin: self.origin.select(kept),
             stragglers: select_stragglers(&self.stragglers, kept),
             floor: self.floor,

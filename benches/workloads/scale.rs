@@ -30,7 +30,7 @@ fn mixed(partition: u32, index: u64) -> Event {
     event_of((u64::from(partition) + index) & 1, index)
 }
 
-fn workers(events: u64, workers: usize, rung: Rung) -> Lap {
+pub(crate) fn workers(events: u64, workers: usize, rung: Rung) -> Lap {
     let (flow, total) = counting(Generator::new(2, Some(events / 2), mixed), within_bound());
     run(flow, &total, events / 2 * 2, rung, workers)
 }

@@ -102,7 +102,7 @@ impl Backing {
 
     /// A table of whose entries the store holds none, for about so many.
     pub(crate) fn table<K: Key, V: Value>(&self, prefix: Vec<u8>, entries: usize) -> Table<K, V> {
-        let table = Table::expecting(prefix, entries);
+        let table = Table::expecting(prefix, entries, &self.groups);
         if self.store.keeps_entries() { table } else { table.unkept() }
     }
 
@@ -161,23 +161,19 @@ pub(crate) const AHEAD: usize = 32;
 /// Looks at the keys of some rows of a batch, at most [`AHEAD`] of them, before they are used one
 /// by one, and says where they lie.
 #[inline]
-pub(crate) fn look_ahead<T, K: KeyOf<T>, V: Value, R>(
+pub(crate) fn look_ahead<'a, T: 'a, K: KeyOf<T>, V: Value, R>(
     table: &Table<K::Key, V>,
-    batch: &Batch<T>,
     key_of: &K,
-    rows: Range<usize>,
+    rows: impl Iterator<Item = (&'a T, u64)> + Clone,
     see: impl Fn(&V) -> R,
 ) -> [Hint; AHEAD] {
     let mut hints = [Hint::NONE; AHEAD];
     if !table.is_small() {
-        let rows = rows.start..rows.end.min(batch.rows.len());
-        for (hint, hash) in hints.iter_mut().zip(&batch.hashes[rows.clone()]) {
-            *hint = table.look_for(*hash);
+        for (hint, (_, hash)) in hints.iter_mut().zip(rows.clone()) {
+            *hint = table.look_for(hash);
         }
-        for (hint, index) in hints.iter_mut().zip(rows) {
-            let hash = batch.hashes[index];
-            let look = |key: &K::Key| *hint = table.look_at(*hint, hash, key, &see);
-            key_of.with_key(&batch.rows[index], look);
+        for (hint, (row, hash)) in hints.iter_mut().zip(rows) {
+            key_of.with_key(row, |key| *hint = table.look_at(*hint, hash, key, &see));
         }
     }
     hints

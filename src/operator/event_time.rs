@@ -77,14 +77,12 @@ impl<T: Data, F: Fn(&T) -> EventTime> AssignTime<T, F> {
     }
 
     fn extract(&self, batch: &Batch<T>) -> Vec<EventTime> {
-        let mut times = Vec::with_capacity(batch.len());
         let mut guard = RowGuard::new(&batch.origin);
-        for row in &batch.rows {
-            times.push((self.extract)(row));
-            guard.index += 1;
-        }
-        drop(guard);
-        times
+        let time = |(index, row)| {
+            guard.index = index;
+            (self.extract)(row)
+        };
+        batch.rows.iter().enumerate().map(time).collect()
     }
 
     /// Takes out the rows whose time is too far ahead. What is left has its times.

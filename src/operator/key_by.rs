@@ -9,6 +9,7 @@ use super::{Cx, Logic, RowGuard, typed};
 use crate::error::Error;
 use crate::event::{Batch, Data, Rows};
 use crate::keyed::KeyOf;
+use crate::time::EventTime;
 
 pub(crate) struct KeyBy<T, K> {
     pub(crate) key_of: Arc<K>,
@@ -21,14 +22,13 @@ impl<T: Data, K: KeyOf<T>> Logic for KeyBy<T, K> {
         let mut batch = typed::<T>(rows)?;
         cx.counters.events_in += batch.len() as u64;
         cx.counters.used += batch.len() as u64;
-        let mut hashes = Vec::with_capacity(batch.len());
         let mut guard = RowGuard::new(&batch.origin);
-        for row in &batch.rows {
-            hashes.push(self.key_of.with_key(row, hash_key));
+        batch.hashes = vec![0; batch.len()];
+        for (hash, row) in batch.hashes.iter_mut().zip(&batch.rows) {
+            *hash = self.key_of.with_key(row, hash_key);
             guard.index += 1;
         }
         drop(guard);
-        batch.hashes = hashes;
         if self.workers == 1 {
             cx.send_to(0, 0, batch);
         } else {
@@ -41,16 +41,37 @@ impl<T: Data, K: KeyOf<T>> Logic for KeyBy<T, K> {
 /// Cuts a batch into one per worker; rows keep their order within each.
 fn scatter<T: Data>(mut batch: Batch<T>, workers: usize, cx: &mut Cx) {
     let expected = batch.len() / workers + batch.len() / 8 + 8;
-    let mut kept: Vec<Vec<u32>> = (0..workers).map(|_| Vec::with_capacity(expected)).collect();
-    let mut rows: Vec<Vec<T>> = (0..workers).map(|_| Vec::with_capacity(expected)).collect();
-    for (index, row) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
-        let worker = worker_of(group_of(batch.hashes[index]), workers);
-        kept[worker].push(index as u32);
-        rows[worker].push(row);
-    }
-    for (worker, (rows, kept)) in rows.into_iter().zip(kept).enumerate() {
-        if !rows.is_empty() {
-            cx.send_to(0, worker, batch.select(rows, &kept));
+    let timed = if batch.times.is_empty() { 0 } else { expected };
+    let part = |_| Part {
+        kept: Vec::with_capacity(expected),
+        rows: Vec::with_capacity(expected),
+        times: Vec::with_capacity(timed),
+        hashes: Vec::with_capacity(expected),
+    };
+    let mut parts: Vec<Part<T>> = (0..workers).map(part).collect();
+    // One pass for all columns.
+    let rows = std::mem::take(&mut batch.rows).into_iter().zip(&batch.hashes);
+    for (index, (row, hash)) in rows.enumerate() {
+        let part = &mut parts[worker_of(group_of(*hash), workers)];
+        part.kept.push(index as u32);
+        part.rows.push(row);
+        part.hashes.push(*hash);
+        if let Some(time) = batch.times.get(index) {
+            part.times.push(*time);
         }
     }
+    for (worker, Part { kept, rows, times, hashes }) in parts.into_iter().enumerate() {
+        if !rows.is_empty() {
+            cx.send_to(0, worker, batch.with_columns((rows, times, hashes), &kept));
+        }
+    }
+}
+
+/// The rows of one worker.
+struct Part<T> {
+    /// Where they stood.
+    kept: Vec<u32>,
+    rows: Vec<T>,
+    times: Vec<EventTime>,
+    hashes: Vec<u64>,
 }

@@ -30,6 +30,7 @@ mod window_firing;
 pub(crate) mod window_latest;
 pub(crate) mod window_panes;
 mod window_results;
+mod window_rows;
 mod window_sliding;
 mod window_tables;
 

@@ -171,8 +171,8 @@ where
         let mut hints = [Hint::NONE; AHEAD];
         for (index, row) in batch.rows.iter().enumerate() {
             if index.is_multiple_of(AHEAD) {
-                let rows = index..index + AHEAD;
-                hints = look_ahead(table, &batch, &**key_of, rows, |running| running.place.tick);
+                let rows = batch.hashed(index);
+                hints = look_ahead(table, &**key_of, rows, |running| running.place.tick);
             }
             guard.index = index;
             let hash = batch.hashes[index];

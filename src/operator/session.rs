@@ -144,8 +144,8 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> Logic for SessionAggregat
         let mut guard = RowGuard::new(&batch.origin);
         for index in 0..batch.len() {
             if index.is_multiple_of(AHEAD) {
-                let rows = index..index + AHEAD;
-                look_ahead(&self.table, &batch, &*self.key_of, rows, SessionSet::first);
+                let rows = batch.hashed(index);
+                look_ahead(&self.table, &*self.key_of, rows, SessionSet::first);
             }
             guard.index = index;
             let time = batch.times[index];

@@ -9,15 +9,14 @@ use highwater_state::planted::planted;
 use highwater_state::{Changes, Table};
 
 use super::window_firing::{Firing, RESULTS, Rest};
+use super::window_rows::{SHORT_RUN, add_rows, guard, in_a_row};
 use super::window_sliding::Sliding;
-use super::window_tables::{
-    Fragment, OPEN_WINDOWS, Opened, Slice, Slices, stored_windows, window_prefix,
-};
-use super::{Bound, Cx, Judge, LateRows, Logic, RowGuard, typed, user_error};
-use crate::aggregate::{Aggregate, Stamp};
+use super::window_tables::{OPEN_WINDOWS, Opened, Slice, Slices, stored_windows, window_prefix};
+use super::{Bound, Cx, Judge, LateRows, Logic, typed, user_error};
+use crate::aggregate::Aggregate;
 use crate::error::Error;
 use crate::event::{Batch, Data, Rows};
-use crate::keyed::{AHEAD, Backing, KeyOf, look_ahead};
+use crate::keyed::{Backing, KeyOf};
 use crate::time::{EventTime, Span, Tick, Watermark};
 use crate::window::{BadWindow, FixedWindows, Window};
 
@@ -41,7 +40,7 @@ pub(crate) struct WindowAggregate<T, K: KeyOf<T>, W, A: Aggregate<T>> {
     /// Windows closed in this tick.
     pub(super) fired: bool,
     /// Tables of closed windows, until a commit has deleted what the store holds of them.
-    pub(super) closed: Vec<Table<K::Key, Fragment<A::State>>>,
+    pub(super) closed: Vec<Table<K::Key, A::State>>,
     /// Windows that were opened or closed since the last capture.
     pub(super) opened: Opened,
     /// The same, on their way into a commit.
@@ -96,7 +95,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
     fn take_in(&mut self, batch: &Batch<T>, tick: Tick) -> Result<u64, Error> {
         let (mut next, mut filtered, mut all) = (0, 0, Vec::new());
         while let Some(&first) = batch.times.get(next) {
-            let Some((shared, index)) = self.table_for(first) else {
+            let Some(index) = self.table_for(first) else {
                 self.assign(batch, next, |window| all.push(window))?;
                 filtered += u64::from(all.is_empty());
                 for window in all.drain(..) {
@@ -106,13 +105,17 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
                 continue;
             };
             // It is looked up once for a run of rows that share it.
-            let Self { key_of, aggregate, own, shared: slices, .. } = self;
-            let tables = if shared { slices } else { own };
+            let (tables, _, key_of, aggregate) = self.single();
             let Slice { window, .. } = tables.list[index];
             let run = batch.times[next..].iter().take_while(|t| window.contains(**t)).count();
             // At least one row, or a window that does not hold its own event would never end.
             let end = next + run.max(1);
-            add_rows(&mut tables.list[index], &**key_of, &**aggregate, batch, next..end, tick);
+            if run < SHORT_RUN && end < batch.len() {
+                next = self.take_in_scattered(batch, next, tick);
+                continue;
+            }
+            let rows = in_a_row(batch, next..end);
+            add_rows(&mut tables.list[index], key_of, aggregate, batch, rows, tick);
             next = end;
         }
         Ok(filtered)
@@ -121,17 +124,15 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
     /// The one table that a row at this time belongs to, whichever row it is: of its window, or
     /// of the slice that all of its windows share. `None`: it belongs to each of its windows.
     #[inline]
-    fn table_for(&mut self, time: EventTime) -> Option<(bool, usize)> {
+    pub(super) fn table_for(&mut self, time: EventTime) -> Option<usize> {
+        let tables = self.single().0;
+        if tables.recent_holds(time) {
+            return Some(tables.recent);
+        }
         if W::ONE_WINDOW {
-            if self.own.recent_holds(time) {
-                return Some((false, self.own.recent));
-            }
             let mut window = None;
             self.windows.for_each(time, |found| window = Some(found));
-            return Some((false, self.own.find(window?, &mut self.opened).0));
-        }
-        if self.shared.recent_holds(time) {
-            return Some((true, self.shared.recent));
+            return Some(self.own.find(window?, &mut self.opened).0);
         }
         let slice = self.windows.slice(time)?;
         let (index, new) = self.shared.find(slice, &mut self.opened);
@@ -141,7 +142,14 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
                 pending.insert((w.end, w.start));
             });
         }
-        Some((true, index))
+        Some(index)
+    }
+
+    /// The tables of which [`table_for`](Self::table_for) speaks, and what goes with them.
+    #[inline]
+    pub(super) fn single(&mut self) -> (&mut Slices<K::Key, A::State>, &mut Opened, &K, &A) {
+        let Self { key_of, aggregate, own, shared, opened, .. } = self;
+        (if W::ONE_WINDOW { own } else { shared }, opened, &**key_of, &**aggregate)
     }
 
     fn assign(&self, batch: &Batch<T>, index: usize, f: impl FnMut(Window)) -> Result<(), Error> {
@@ -153,7 +161,8 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
     fn add_to_window(&mut self, window: Window, batch: &Batch<T>, index: usize, tick: Tick) {
         let (at, _) = self.own.find(window, &mut self.opened);
         let (key_of, aggregate) = (&*self.key_of, &*self.aggregate);
-        add_rows(&mut self.own.list[at], key_of, aggregate, batch, index..index + 1, tick);
+        let row = in_a_row(batch, index..index + 1);
+        add_rows(&mut self.own.list[at], key_of, aggregate, batch, row, tick);
     }
 
     /// As [`take_in`](Self::take_in), where some rows may be late for some or all windows.
@@ -194,11 +203,10 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
             // If it counts in all of its windows, none of them has fired, and the slice that
             // they share may still change.
             match missed.map_or_else(|| self.table_for(time), |_| None) {
-                Some((shared, at)) => {
-                    let Self { key_of, aggregate, own, shared: slices, .. } = self;
-                    let tables = if shared { slices } else { own };
-                    let rows = index..index + 1;
-                    add_rows(&mut tables.list[at], &**key_of, &**aggregate, batch, rows, cx.tick);
+                Some(at) => {
+                    let (tables, _, key_of, aggregate) = self.single();
+                    let row = in_a_row(batch, index..index + 1);
+                    add_rows(&mut tables.list[at], key_of, aggregate, batch, row, cx.tick);
                 }
                 None => {
                     for window in open.drain(..) {
@@ -211,7 +219,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         Ok(())
     }
 
-    fn tables(&mut self) -> impl Iterator<Item = &mut Table<K::Key, Fragment<A::State>>> {
+    fn tables(&mut self) -> impl Iterator<Item = &mut Table<K::Key, A::State>> {
         let firing = self.firing.iter_mut().filter_map(|firing| match &mut firing.rest {
             Rest::Table(closing) => Some(&mut closing.slice),
             Rest::Merged(_) => None,
@@ -231,52 +239,6 @@ fn judged_by(bounds: [Bound; 2], tick_before: Watermark) -> [Bound; 2] {
         bounds.map(|bound| Bound { watermark: tick_before, ..bound })
     } else {
         bounds
-    }
-}
-
-fn guard<T>(batch: &Batch<T>, index: usize) -> RowGuard<'_> {
-    let mut guard = RowGuard::new(&batch.origin);
-    guard.index = index;
-    guard
-}
-
-/// Adds rows of a batch to one table.
-#[inline]
-fn add_rows<T: Data, K: KeyOf<T>, A: Aggregate<T>>(
-    slice: &mut Slice<K::Key, A::State>,
-    key_of: &K,
-    aggregate: &A,
-    batch: &Batch<T>,
-    rows: std::ops::Range<usize>,
-    tick: Tick,
-) {
-    let serial = slice.serial(tick);
-    let table = &mut slice.table;
-    let mut guard = guard(batch, rows.start);
-    let begin = || Fragment { serial, state: aggregate.init() };
-    let add = |fragment: &mut Fragment<A::State>, index: usize, row: &T, time: EventTime| {
-        let stamp = || Stamp { time, order: batch.origin.order(index) };
-        aggregate.add(&mut fragment.state, row, &stamp);
-    };
-    for first in rows.clone().step_by(AHEAD) {
-        let some = first..rows.end.min(first + AHEAD);
-        let timed = batch.rows[some.clone()].iter().zip(&batch.times[some.clone()]);
-        let columns = timed.zip(&batch.hashes[some.clone()]);
-        if table.is_small() {
-            for (index, ((row, time), hash)) in some.zip(columns) {
-                guard.index = index;
-                key_of.with_key(row, |key| add(table.update(*hash, key, begin), index, row, *time));
-            }
-            continue;
-        }
-        let hints = look_ahead(table, batch, key_of, some.clone(), |fragment| fragment.serial);
-        for ((index, ((row, time), hash)), hint) in some.zip(columns).zip(hints) {
-            guard.index = index;
-            let update = |key: &K::Key| {
-                add(table.update_at(hint, *hash, key, begin), index, row, *time);
-            };
-            key_of.with_key(row, update);
-        }
     }
 }
 

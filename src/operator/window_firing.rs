@@ -12,7 +12,7 @@ use super::Cx;
 use super::window::WindowAggregate;
 use super::window_results::Results;
 use super::window_sliding::Merged;
-use super::window_tables::{Fragment, Slice};
+use super::window_tables::Slice;
 use crate::aggregate::Aggregate;
 use crate::error::Error;
 use crate::event::Data;
@@ -80,9 +80,9 @@ impl<K: Key, S: Serialize> Closing<K, S> {
         let part = self.left.start..end;
         self.slice.gather(backing, aggregate, part.clone())?;
         let mut count = 0;
-        let visit = |key, fragment: Fragment<S>| {
+        let visit = |key, state| {
             count += 1;
-            visit(key, fragment.state);
+            visit(key, state);
         };
         if part == backing.groups {
             // All that there is on this worker: nobody needs to look to which group a key belongs.

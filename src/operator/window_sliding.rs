@@ -56,8 +56,8 @@ impl<K: Key, S: Clone> Merged<K, S> {
     where
         S: Serialize,
     {
-        slice.table.for_each(|key, fragment| {
-            self.add(hash_key(key), key.clone(), fragment.state.clone(), &merge);
+        slice.table.for_each(|key, state| {
+            self.add(hash_key(key), key.clone(), state.clone(), &merge);
         });
     }
 
@@ -140,7 +140,6 @@ mod tests {
     use super::*;
     use crate::keyed::Backing;
     use crate::micros;
-    use crate::operator::window_tables::Fragment;
     use crate::window::{Cumulate, FixedWindows, Hopping};
 
     type States = BTreeMap<u8, Vec<i64>>;
@@ -149,8 +148,8 @@ mod tests {
     fn merge_all(window: Window, slices: &mut Slices<u8, Vec<i64>>) -> States {
         let mut all = States::new();
         for slice in slices.within(window.start, window.end) {
-            slice.table.for_each(|key, fragment| {
-                all.entry(*key).or_default().extend(&fragment.state);
+            slice.table.for_each(|key, times| {
+                all.entry(*key).or_default().extend(times);
             });
         }
         all
@@ -176,9 +175,8 @@ mod tests {
             let Some(slice) = kind.slice(at) else { return };
             kind.for_each(at, |w| windows.push((w.end, w.start)));
             let (index, _) = slices.find(slice, &mut opened);
-            let begin = || Fragment { serial: 0, state: Vec::new() };
             let table = &mut slices.list[index].table;
-            table.update(hash_key(key), key, begin).state.push(*time);
+            table.update(hash_key(key), key, Vec::new).push(*time);
         }
         windows.sort_unstable();
         windows.dedup();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use highwater_state::planted::planted;
-use highwater_state::{KEY_GROUPS, KeyGroup, Table, Value, hash_key};
+use highwater_state::{KEY_GROUPS, KeyGroup, Table, hash_key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,24 +20,6 @@ pub(super) const OPEN_WINDOWS: KeyGroup = KEY_GROUPS;
 /// The windows that were opened (`true`) or closed since the last capture, by the names under
 /// which they are stored.
 pub(super) type Opened = BTreeMap<Window, bool>;
-
-/// The state of a key, or a part of it: where the store may hold more of the key than memory
-/// does, a new part is begun instead of reading it, and all are merged when the window closes.
-pub(super) struct Fragment<S> {
-    /// Tells fragments of one key apart: the tick in which it was begun; 0 if it is the first.
-    pub(super) serial: u32,
-    pub(super) state: S,
-}
-
-impl<S: Serialize> Value for Fragment<S> {
-    fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), highwater_state::Error> {
-        highwater_state::encode_into(&self.state, bytes)
-    }
-
-    fn key_suffix(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.serial.to_be_bytes());
-    }
-}
 
 /// The part of an entry's key that names the window.
 pub(super) fn window_prefix(window: Window) -> [u8; 16] {
@@ -72,22 +54,21 @@ pub(super) fn stored_windows(backing: &Backing) -> Result<Vec<Window>, highwater
     Ok(names)
 }
 
-/// The table of a window, or of a slice.
+/// The table of a window, or of a slice. A key's state may be in parts: where the store may hold
+/// more of the key than memory does, a new part is begun instead of reading it, and all are merged
+/// when the window closes. The serial of a part is the tick in which it was begun; 0 if it is the
+/// first.
 pub(super) struct Slice<K, S> {
     pub(super) window: Window,
-    pub(super) table: Table<K, Fragment<S>>,
+    pub(super) table: Table<K, S>,
     /// A slice is stored under its end and start, so that it cannot be taken for a window.
     name: Window,
 }
 
 impl<K: Key, S: Serialize> Slice<K, S> {
-    fn new(
-        window: Window,
-        shared: bool,
-        table: impl FnOnce(Vec<u8>) -> Table<K, Fragment<S>>,
-    ) -> Self {
+    fn new(window: Window, shared: bool, table: impl FnOnce(Vec<u8>) -> Table<K, S>) -> Self {
         let name = if shared { Window { start: window.end, end: window.start } } else { window };
-        let table = table(window_prefix(name).to_vec());
+        let table = table(window_prefix(name).to_vec()).fragmented();
         Slice { window, table, name }
     }
 
@@ -95,13 +76,12 @@ impl<K: Key, S: Serialize> Slice<K, S> {
         self.name
     }
 
-    /// The serial of fragments that are begun in this tick.
-    pub(super) fn serial(&self, tick: Tick) -> u32 {
-        if self.table.is_complete() || planted("fragments-overwrite") {
-            0
-        } else {
-            (tick.0 as u32).max(1)
-        }
+    /// The table, for rows of this tick.
+    #[inline]
+    pub(super) fn in_tick(&mut self, tick: Tick) -> &mut Table<K, S> {
+        let whole = self.table.is_complete() || planted("fragments-overwrite");
+        self.table.begin_fragments(if whole { 0 } else { (tick.0 as u32).max(1) });
+        &mut self.table
     }
 
     /// Brings what the store holds of these key groups into memory, merged with what is there.
@@ -139,17 +119,17 @@ impl<K: Key, S: Serialize> Slice<K, S> {
             let (key, serial): (K, _) =
                 (highwater_state::decode(key)?, u32::from_be_bytes(*serial));
             let hash = hash_key(&key);
-            let known = self.table.get(hash, &key).map(|fragment| fragment.serial);
+            let known = self.table.get(hash, &key).map(|_| self.table.serial(&key));
             match known {
                 // What is in memory is the newer state of the same fragment.
                 Some(known) if known == serial => {}
                 Some(_) => {
                     self.table.bury_stored(group, &stored_key);
-                    if let Some(fragment) = self.table.get_mut(hash, &key) {
-                        aggregate.merge(&mut fragment.state, state);
+                    if let Some(known) = self.table.get_mut(hash, &key) {
+                        aggregate.merge(known, state);
                     }
                 }
-                None => self.table.load(key, Fragment { serial, state }),
+                None => self.table.load_fragment(key, serial, state),
             }
         }
         Ok(())

@@ -170,10 +170,7 @@ impl<T, F: Fn(u32, u64) -> T + Send> Reader<T> for RangeReader<T, F> {
     fn read(&mut self, limit: usize, fetched: &mut Fetched<T>) -> Result<ReadState, Error> {
         let Range { partition, next, end } = self.range;
         let stop = end.min(next.saturating_add(limit as u64));
-        fetched.rows.reserve(usize::try_from(stop - next).unwrap_or(0));
-        for index in next..stop {
-            fetched.push(index, (self.row)(partition, index));
-        }
+        fetched.extend(next, (next..stop).map(|index| (self.row)(partition, index)));
         self.range.next = stop;
         Ok(if stop == end { ReadState::End } else { ReadState::More })
     }

@@ -277,6 +277,17 @@ impl<T> Fetched<T> {
         self.rows.push(row);
     }
 
+    /// Appends rows that stand one after the other, the first of them at `first`.
+    pub fn extend(&mut self, first: u64, rows: impl IntoIterator<Item = T>) {
+        let count = self.rows.len() as u64;
+        match &mut self.positions {
+            Positions::From(from) if count == 0 => *from = first,
+            Positions::From(from) if from.wrapping_add(count) == first => {}
+            _ => return rows.into_iter().zip(first..).for_each(|(row, at)| self.push(at, row)),
+        }
+        self.rows.extend(rows);
+    }
+
     /// The position does not follow on the one before.
     fn list_position(&mut self, position: u64) {
         let count = self.rows.len() as u64;
@@ -288,6 +299,10 @@ impl<T> Fetched<T> {
                 self.positions = Positions::Listed(list);
             }
             Positions::Listed(list) => list.push(position),
+            Positions::Picked { first, offsets } => {
+                let listed = offsets.iter().map(|offset| *first + u64::from(*offset));
+                self.positions = Positions::Listed(listed.chain([position]).collect());
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::fragments::Fragments;
 use super::{Slot, Table, Value};
 use crate::changes::Changes;
 use crate::{Error, encode_into, group_of, hash_key};
@@ -25,9 +26,10 @@ pub(super) struct Capture {
 }
 
 /// What a table needs to write entries out.
-pub(super) struct Out {
+pub(super) struct Out<K> {
     /// What stored keys begin with.
     pub(super) prefix: Vec<u8>,
+    pub(super) fragments: Option<Fragments<K>>,
     pub(super) capture: Option<Capture>,
     /// Encoded bytes and entries seen, for an estimate of what keys and values hold outside.
     pub(super) encoded: (u64, u64),
@@ -35,29 +37,37 @@ pub(super) struct Out {
     pub(super) failed: Option<Error>,
 }
 
-impl Out {
+impl<K: Serialize + Eq + Clone> Out<K> {
     pub(super) fn new(prefix: Vec<u8>) -> Self {
-        Out { prefix, capture: None, encoded: (0, 0), failed: None }
+        Out { prefix, fragments: None, capture: None, encoded: (0, 0), failed: None }
+    }
+
+    /// Appends what an entry is stored under, behind the prefix.
+    pub(super) fn stored_key(&self, key: &K, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        encode_into(key, bytes)?;
+        if let Some(fragments) = &self.fragments {
+            bytes.extend_from_slice(&fragments.of(key).to_be_bytes());
+        }
+        Ok(())
     }
 
     /// Writes an entry out, if there is a capture.
     #[inline(never)]
-    pub(super) fn save<K: Serialize, V: Value>(&mut self, slot: &Slot<K, V>) {
+    pub(super) fn save<V: Value>(&mut self, slot: &Slot<K, V>) {
         let Slot { key, value } = slot;
-        let Some(capture) = &mut self.capture else { return };
+        let Some(mut capture) = self.capture.take() else { return };
         let before = capture.changes.size();
         let put = capture.changes.put(
             group_of(hash_key(key)),
             |bytes| {
                 bytes.extend_from_slice(&self.prefix);
-                encode_into(key, bytes)?;
-                value.key_suffix(bytes);
-                Ok(())
+                self.stored_key(key, bytes)
             },
             |bytes| value.encode(bytes),
         );
         self.encoded.0 += (capture.changes.size() - before) as u64;
         self.encoded.1 += 1;
+        self.capture = Some(capture);
         if let Err(error) = put {
             self.failed = Some(error);
         }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::shard::{STORED, Shard};
 use super::{Slot, Table, Value};
 use crate::planted::planted;
-use crate::{KEY_GROUPS, KeyGroup, encode_into, group_of, hash_key};
+use crate::{KEY_GROUPS, KeyGroup, group_of, hash_key};
 
 /// So many entries of a group are deleted at once and not key by key: the list of changes is the
 /// shorter, but a reader has to look whether a deletion of many is of what it reads.
@@ -41,12 +41,13 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
                 if flags & STORED != 0 && !by_group {
                     table.bury(hash_key(&slot.key), &slot, flags);
                 }
+                table.forget_serial(&slot.key);
                 visit(slot.key, slot.value);
             };
             let Some(buckets) = buckets else {
                 let empty = Shard::new(all, true);
-                let mut shard = std::mem::replace(&mut self.shards[index], empty);
-                shard.drain(|slot, flags| gone(self, slot, flags));
+                let shard = std::mem::replace(&mut self.shards[index], empty);
+                shard.into_slots(|slot, flags| gone(self, slot, flags));
                 continue;
             };
             for bucket in buckets {
@@ -68,15 +69,19 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         from..shard.map_or(KEY_GROUPS, |shard| self.shards[shard].groups.end)
     }
 
+    /// A key is no longer in memory.
+    pub(super) fn forget_serial(&mut self, key: &K) {
+        if let Some(fragments) = &mut self.out.fragments {
+            fragments.forget(key);
+        }
+    }
+
     pub(super) fn bury(&mut self, hash: u64, slot: &Slot<K, V>, flags: u8) {
         if flags & STORED == 0 {
             return;
         }
-        let buried = self.tombstones.push(group_of(hash), |bytes| {
-            encode_into(&slot.key, bytes)?;
-            slot.value.key_suffix(bytes);
-            Ok(())
-        });
+        let buried =
+            self.tombstones.push(group_of(hash), |bytes| self.out.stored_key(&slot.key, bytes));
         if let Err(error) = buried {
             self.out.failed = Some(error);
         }

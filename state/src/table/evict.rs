@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::fragments::Fragments;
 use super::shard::{REFERENCED, STORED};
 use super::{Table, Value};
 use crate::planted::planted;
@@ -14,7 +15,9 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[must_use]
     pub fn memory(&self) -> usize {
         let tables: usize = self.shards.iter().map(super::shard::Shard::allocated).sum();
-        tables + self.len * self.outside() + self.tombstones.memory() + self.burying.memory()
+        let serials = self.out.fragments.as_ref().map_or(0, Fragments::memory);
+        let tombs = self.tombstones.memory() + self.burying.memory();
+        tables + serials + self.len * self.outside() + tombs
     }
 
     /// Bytes that an entry's key and value point to, as far as their encoding tells.
@@ -57,8 +60,12 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
                     let gone = shard.remove(bucket);
                     shard.complete = false;
                     self.complete = false;
-                    if let Some((groups, (slot, _))) = self.forgotten.as_mut().zip(gone) {
+                    let Some((slot, _)) = gone else { continue };
+                    if let Some(groups) = &mut self.forgotten {
                         groups.insert(group_of(hash_key(&slot.key)));
+                    }
+                    if let Some(fragments) = &mut self.out.fragments {
+                        fragments.forget(&slot.key);
                     }
                 }
                 _ => {}

@@ -6,6 +6,7 @@
 mod capture;
 mod drain;
 mod evict;
+mod fragments;
 mod shard;
 mod shards;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::capture::Out;
+use self::fragments::Fragments;
 use self::shard::{Epoch, REFERENCED, STORED};
 use self::shards::{SPLIT_AT, Shards};
 use self::tombs::Tombs;
@@ -35,11 +37,6 @@ pub trait Value: Sized {
     /// # Errors
     /// Where the value cannot be encoded.
     fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), Error>;
-
-    /// Appends what follows the key in the stored key; nothing for most.
-    fn key_suffix(&self, bytes: &mut Vec<u8>) {
-        let _ = bytes;
-    }
 }
 
 impl<T: Serialize> Value for T {
@@ -73,7 +70,7 @@ pub struct Table<K, V> {
     /// Entries made less entries removed: how the number of stored entries changes.
     net: i64,
     epoch: Epoch,
-    out: Out,
+    out: Out<K>,
     /// Stored keys to be deleted by the next commit.
     tombstones: Tombs,
     /// Stored keys that a commit under way deletes.
@@ -165,12 +162,34 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     /// An empty table of which the store holds nothing, and which will hold about so many
-    /// entries: it does not grow in many steps on the way. Memory is taken only for shards in
-    /// which there is something.
+    /// entries, all of these key groups: it does not grow in many steps on the way. Memory is
+    /// taken only for shards in which there is something.
     #[must_use]
-    pub fn expecting(prefix: Vec<u8>, entries: usize) -> Self {
-        let (shards, first_room) = Shards::expecting(entries);
+    pub fn expecting(prefix: Vec<u8>, entries: usize, groups: &Range<KeyGroup>) -> Self {
+        let (shards, first_room) = Shards::expecting(entries, groups.len());
         Table { shards, first_room, ..Table::new(prefix) }
+    }
+
+    /// The same table for keys of which the store may hold more than one part. What is stored
+    /// under a key has the part's serial behind it, four bytes, big-endian.
+    #[must_use]
+    pub fn fragmented(mut self) -> Self {
+        self.out.fragments = Some(Fragments::new());
+        self
+    }
+
+    /// Keys that are made from now on are parts with this serial. Of a table that is not
+    /// [fragmented](Self::fragmented) nothing changes.
+    pub fn begin_fragments(&mut self, serial: u32) {
+        if let Some(fragments) = &mut self.out.fragments {
+            fragments.begin(serial);
+        }
+    }
+
+    /// The serial of the part of a key that is in memory.
+    #[must_use]
+    pub fn serial(&self, key: &K) -> u32 {
+        self.out.fragments.as_ref().map_or(0, |fragments| fragments.of(key))
     }
 
     /// An empty table of which the store may hold entries.
@@ -224,6 +243,25 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         }
     }
 
+    /// As [`update`](Self::update), for what is done to very many values: the fast way.
+    #[inline(always)]
+    pub fn update_with<R>(
+        &mut self,
+        hash: u64,
+        key: &K,
+        init: impl FnOnce() -> V,
+        with: impl FnOnce(&mut V) -> R,
+    ) -> R {
+        let Self { shards, out, epoch, kept, .. } = self;
+        let index = shards.of(hash);
+        let shard = &mut shards[index];
+        let epoch = kept.then_some(*epoch);
+        match shard.update_with((inner(hash), key), epoch, |slot| out.save(slot), with) {
+            Ok(result) => result,
+            Err(with) => with(self.make(hash, key, init)),
+        }
+    }
+
     /// The value in a bucket, marked as changed.
     #[inline]
     fn update_in(&mut self, index: usize, bucket: usize) -> &mut V {
@@ -235,10 +273,11 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     /// is to be fast.
     #[inline(never)]
     fn make(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let bucket = self.insert(hash, Slot { key: key.clone(), value: init() });
-        let index = self.shards.of(hash);
-        self.shards[index].mark(bucket, self.epoch);
-        self.shards[index].value_mut(bucket)
+        let (slot, marks) = (Slot { key: key.clone(), value: init() }, self.epoch.marks());
+        if let Some(fragments) = &mut self.out.fragments {
+            fragments.made(key);
+        }
+        self.insert(hash, slot, marks)
     }
 
     /// As [`update`](Self::update), of a key that was looked for a moment ago. A hint that has
@@ -286,22 +325,15 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         Hint::of(found)
     }
 
-    /// Makes room for an entry, which may split the table.
-    fn make_room(&mut self, hash: u64) {
+    /// Makes room for an entry, which may split the table; returns its shard.
+    fn make_room(&mut self, hash: u64) -> usize {
         let mut index = self.shards.of(hash);
         // More than once where all keys are of few groups, as those of one worker of many.
         while self.shards[index].len() >= SPLIT_AT && self.shards.split(index) {
             index = self.shards.of(hash);
         }
         self.shards[index].make_room(self.first_room);
-    }
-
-    /// What is to be done before the value in a bucket changes.
-    fn mark(&mut self, index: usize, bucket: usize) {
-        if self.shards[index].is_pending(bucket, self.epoch) {
-            self.save(index, bucket);
-        }
-        self.shards[index].mark(bucket, self.epoch);
+        index
     }
 
     /// The value of a key in memory.
@@ -315,8 +347,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     pub fn get_mut(&mut self, hash: u64, key: &K) -> Option<&mut V> {
         let index = self.shards.of(hash);
         let bucket = self.shards[index].find(inner(hash), key)?;
-        self.mark(index, bucket);
-        Some(self.shards[index].value_mut(bucket))
+        Some(self.update_in(index, bucket))
     }
 
     /// Visits every entry in memory, in no order that means anything.
@@ -328,12 +359,18 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
 
     /// Puts an entry that the store holds into memory, unless it is there.
     pub fn load(&mut self, key: K, value: V) {
+        self.load_fragment(key, 0, value);
+    }
+
+    /// As [`load`](Self::load), of a part with this serial.
+    pub fn load_fragment(&mut self, key: K, serial: u32, value: V) {
         let hash = hash_key(&key);
         let index = self.shards.of(hash);
         if self.shards[index].find(inner(hash), &key).is_none() {
-            let bucket = self.insert(hash, Slot { key, value });
-            let index = self.shards.of(hash);
-            self.shards[index].flags[bucket] = STORED | REFERENCED;
+            if let Some(fragments) = &mut self.out.fragments {
+                fragments.set(&key, serial);
+            }
+            self.insert(hash, Slot { key, value }, STORED | REFERENCED);
             self.net -= 1;
         }
     }
@@ -356,12 +393,11 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.complete = true;
     }
 
-    fn insert(&mut self, hash: u64, slot: Slot<K, V>) -> usize {
-        self.make_room(hash);
+    fn insert(&mut self, hash: u64, slot: Slot<K, V>, flags: u8) -> &mut V {
+        let index = self.make_room(hash);
         self.len += 1;
         self.net += 1;
-        let index = self.shards.of(hash);
-        self.shards[index].insert(inner(hash), slot)
+        self.shards[index].insert(inner(hash), slot, flags)
     }
 
     /// Removes a key from memory, and by the next commit from the store.
@@ -373,6 +409,7 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         }
         let (slot, flags) = self.shards[index].remove(bucket)?;
         self.bury(hash, &slot, flags);
+        self.forget_serial(&slot.key);
         self.len -= 1;
         self.net -= 1;
         Some(slot.value)

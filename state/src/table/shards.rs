@@ -28,10 +28,12 @@ impl<K: Serialize + Eq, V> Shards<K, V> {
         Shards { list, directory: vec![0], width: KEY_GROUPS.ilog2() }
     }
 
-    /// As many as so many entries need, and how many entries each of them will have. They are
-    /// empty, and complete.
-    pub(super) fn expecting(entries: usize) -> (Self, usize) {
+    /// As many as so many entries in so many groups need, and how many entries each of them will
+    /// have. They are empty, and complete.
+    pub(super) fn expecting(entries: usize, groups: usize) -> (Self, usize) {
         let mut shards = Shards::new(true);
+        // As many as there would be in all groups.
+        let entries = entries.saturating_mul(usize::from(KEY_GROUPS)) / groups.max(1);
         // Groups have not all the same number of keys.
         while shards.width > 0 && entries / shards.list.len() >= SPLIT_AT / 8 * 7 {
             (0..shards.list.len()).for_each(|index| {
@@ -83,7 +85,7 @@ impl<K: Serialize + Eq, V> Shards<K, V> {
         }
         let complete = self.list[index].complete;
         let lower = Shard::new(groups.start..middle, complete);
-        let mut whole = std::mem::replace(&mut self.list[index], lower);
+        let whole = std::mem::replace(&mut self.list[index], lower);
         let mut upper = Shard::new(middle..groups.end, complete);
         let half = whole.len() / 2;
         whole.drain(|slot, flags| {
@@ -91,9 +93,7 @@ impl<K: Serialize + Eq, V> Shards<K, V> {
             let lower = &mut self.list[index];
             let shard = if group_of(hash) < middle { lower } else { &mut upper };
             shard.make_room(half);
-            let bucket = shard.insert(inner(hash), slot);
-            shard.flags[bucket] = flags;
-            shard.note(flags);
+            shard.insert(inner(hash), slot, flags);
         });
         if usize::from(groups.end - groups.start) == 1 << self.width {
             self.directory = self.directory.iter().flat_map(|index| [*index; 2]).collect();
@@ -158,7 +158,7 @@ mod tests {
             let hash = hash_key(&key);
             let index = shards.of(hash);
             shards[index].make_room(0);
-            shards[index].insert(inner(hash), Slot { key, value: () });
+            shards[index].insert(inner(hash), Slot { key, value: () }, 0);
         }
         check(&shards, keys as usize);
         let mut random = 1u64;
@@ -182,7 +182,7 @@ mod tests {
     fn there_are_as_many_shards_as_the_entries_need() {
         for (entries, count) in [(0, 1), (10_000, 1), (SPLIT_AT, 2), (100_000, 8), (1 << 30, 1_024)]
         {
-            let (shards, each) = Shards::<u64, ()>::expecting(entries);
+            let (shards, each) = Shards::<u64, ()>::expecting(entries, 1_024);
             assert_eq!((shards.len(), each), (count, entries / count), "{entries}");
             check(&shards, 0);
         }

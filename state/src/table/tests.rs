@@ -63,7 +63,7 @@ struct World {
 impl World {
     fn new(expected: usize) -> Self {
         World {
-            table: Table::expecting(b"p".to_vec(), expected),
+            table: Table::expecting(b"p".to_vec(), expected, &(0..KEY_GROUPS)),
             hints: BTreeMap::new(),
             store: MemStore::new(),
             model: BTreeMap::new(),
@@ -227,7 +227,11 @@ fn a_table_that_expects_its_entries_does_not_grow() {
     let before = world.table.memory();
     (1..500).for_each(|key| world.step(Step::Update(key)));
     assert_eq!(world.table.memory(), before);
-    assert_eq!(Table::<u64, u64>::expecting(Vec::new(), 500).memory(), 0, "nothing is in it");
+    assert_eq!(
+        Table::<u64, u64>::expecting(Vec::new(), 500, &(0..9)).memory(),
+        0,
+        "nothing is in it"
+    );
 }
 
 #[test]
@@ -359,7 +363,8 @@ fn groups_are_read_in_few_ranges() {
 
 #[test]
 fn nothing_of_an_unkept_table_is_written_out() {
-    let mut table: Table<u64, u64> = Table::expecting(Vec::new(), 20_000).unkept();
+    let mut table: Table<u64, u64> =
+        Table::expecting(Vec::new(), 20_000, &(0..KEY_GROUPS)).unkept();
     for round in 0..3 {
         for key in 0..20_000u64 {
             *table.update(hash_key(&key), &key, || 0) += 1;
