@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::buffers::{buffer, recycle};
 use crate::time::{EventTime, Span, Watermark};
 use crate::window::Window;
 
@@ -78,7 +79,7 @@ impl Positions {
     /// Those of the rows at `kept`, in that order.
     fn select(&self, kept: &[u32]) -> Self {
         match self {
-            Positions::From(first) => Positions::Picked { first: *first, offsets: kept.to_vec() },
+            Positions::From(first) => Positions::Picked { first: *first, offsets: copied(kept) },
             _ => Positions::Listed(kept.iter().map(|&i| self.at(i as usize)).collect()),
         }
     }
@@ -130,7 +131,8 @@ pub enum EventOrder {
     },
     /// A result of an upstream operator: (operator, key bytes, window start, sequence, side).
     #[doc(hidden)]
-    Result { operator: u32, order: ResultOrderKey, side: u32 },
+    // In a box, or every event that waits would have room for it.
+    Result { operator: u32, order: Box<ResultOrderKey>, side: u32 },
 }
 
 impl EventOrder {
@@ -155,7 +157,8 @@ impl EventOrder {
                 bytes.extend_from_slice(&position.to_be_bytes());
                 bytes.extend_from_slice(&side.to_be_bytes());
             }
-            EventOrder::Result { operator, order: ResultOrderKey(order), side } => {
+            EventOrder::Result { operator, order, side } => {
+                let ResultOrderKey(order) = &**order;
                 bytes.push(1);
                 bytes.extend_from_slice(&operator.to_be_bytes());
                 bytes.extend_from_slice(&(order.key.len() as u64).to_be_bytes());
@@ -184,7 +187,7 @@ impl Origin {
             },
             Origin::Results { operator_rank, orders } => EventOrder::Result {
                 operator: *operator_rank,
-                order: ResultOrderKey(orders[index].clone()),
+                order: Box::new(ResultOrderKey(orders[index].clone())),
                 side: 0,
             },
             Origin::Side { side, of } => of.order(index).on_side(*side),
@@ -246,7 +249,7 @@ pub(crate) struct Straggler {
 }
 
 /// Rows of one partition (or of one operator's results), in order, column by column.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Batch<T> {
     pub(crate) rows: Vec<T>,
     /// As long as `rows`, or empty where event time has not been assigned.
@@ -281,6 +284,20 @@ impl<T> Batch<T> {
         self.rows.len()
     }
 
+    /// Keeps the memory of the columns for others.
+    pub(crate) fn recycle(self)
+    where
+        T: 'static,
+    {
+        recycle(self.rows);
+        recycle(self.times);
+        recycle(self.hashes);
+        if let Origin::Partition { positions: Positions::Picked { offsets, .. }, .. } = self.origin
+        {
+            recycle(offsets);
+        }
+    }
+
     /// The rows from this one on, and the hashes of their keys.
     pub(crate) fn hashed(&self, from: usize) -> impl Iterator<Item = (&T, u64)> + Clone {
         self.rows[from..].iter().zip(self.hashes[from..].iter().copied())
@@ -302,29 +319,32 @@ impl<T> Batch<T> {
     /// Other rows, of which row `i` comes from row `kept[i]` of this batch. All outputs of one
     /// input event share its time, promise and position.
     pub(crate) fn select<U>(&self, rows: Vec<U>, kept: &[u32]) -> Batch<U> {
-        let column = |times: &[EventTime]| kept.iter().map(|&i| times[i as usize]).collect();
-        let hashes = |hashes: &[u64]| kept.iter().map(|&i| hashes[i as usize]).collect();
-        let times = if self.times.is_empty() { Vec::new() } else { column(&self.times) };
-        let hashes = if self.hashes.is_empty() { Vec::new() } else { hashes(&self.hashes) };
-        self.with_columns((rows, times, hashes), kept)
-    }
-
-    /// As [`select`](Self::select), where the columns have been made.
-    pub(crate) fn with_columns<U>(
-        &self,
-        (rows, times, hashes): (Vec<U>, Vec<EventTime>, Vec<u64>),
-        kept: &[u32],
-    ) -> Batch<U> {
         Batch {
             rows,
-            times,
-            hashes,
+            times: pick(&self.times, kept),
+            hashes: pick(&self.hashes, kept),
             origin: self.origin.select(kept),
             stragglers: select_stragglers(&self.stragglers, kept),
             floor: self.floor,
             behind: self.behind,
         }
     }
+}
+
+fn copied<T: Clone + 'static>(column: &[T]) -> Vec<T> {
+    let mut copy = buffer(column.len());
+    copy.extend_from_slice(column);
+    copy
+}
+
+/// The values at `kept`, or none where there is no column.
+fn pick<T: Copy + 'static>(column: &[T], kept: &[u32]) -> Vec<T> {
+    if column.is_empty() {
+        return Vec::new();
+    }
+    let mut picked = buffer(kept.len());
+    picked.extend(kept.iter().map(|&index| column[index as usize]));
+    picked
 }
 
 /// `kept` rises, but may name an index more than once or not at all.
@@ -350,6 +370,21 @@ pub(crate) trait Rows: Any + Send {
     fn row_count(&self) -> usize;
     fn clone_rows(&self) -> Box<dyn Rows>;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+/// A fan-out copies the rows.
+impl<T: Data> Clone for Batch<T> {
+    fn clone(&self) -> Self {
+        Batch {
+            rows: copied(&self.rows),
+            times: copied(&self.times),
+            hashes: copied(&self.hashes),
+            origin: self.origin.clone(),
+            stragglers: self.stragglers.clone(),
+            floor: self.floor,
+            behind: self.behind,
+        }
+    }
 }
 
 impl<T: Data> Rows for Batch<T> {

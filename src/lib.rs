@@ -8,6 +8,7 @@
 //! by default) has the same engine for tests.
 
 mod aggregate;
+mod buffers;
 pub mod doc;
 mod engine;
 mod error;

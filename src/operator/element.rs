@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::{Cx, Logic, RowGuard, typed, user_error};
+use crate::buffers::{buffer, recycle};
 use crate::error::{BoxError, Error};
 use crate::event::{Batch, Data, Rows};
 
@@ -16,16 +17,17 @@ pub(crate) struct Map<T, U, F> {
 impl<T: Data, U: Data, F: Fn(T) -> U> Logic for Map<T, U, F> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let mut batch = typed::<T>(rows)?;
-        let input = std::mem::take(&mut batch.rows);
+        let mut input = std::mem::take(&mut batch.rows);
         cx.counters.events_in += input.len() as u64;
         cx.counters.used += input.len() as u64;
-        let mut output = Vec::with_capacity(input.len());
+        let mut output = buffer(input.len());
         let mut guard = RowGuard::new(&batch.origin);
-        for row in input {
+        for row in input.drain(..) {
             output.push((self.f)(row));
             guard.index += 1;
         }
         drop(guard);
+        recycle(input);
         cx.send(0, batch.with_rows(output));
         Ok(())
     }
@@ -40,17 +42,18 @@ pub(crate) struct TryMap<T, U, F> {
 impl<T: Data, U: Data, F: Fn(T) -> Result<U, BoxError>> Logic for TryMap<T, U, F> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let mut batch = typed::<T>(rows)?;
-        let input = std::mem::take(&mut batch.rows);
+        let mut input = std::mem::take(&mut batch.rows);
         cx.counters.events_in += input.len() as u64;
         cx.counters.used += input.len() as u64;
-        let mut output = Vec::with_capacity(input.len());
+        let mut output = buffer(input.len());
         let mut guard = RowGuard::new(&batch.origin);
-        for row in input {
+        for row in input.drain(..) {
             let index = guard.index;
             output.push((self.f)(row).map_err(|e| user_error(e, &batch.origin, index))?);
             guard.index += 1;
         }
         drop(guard);
+        recycle(input);
         cx.send(0, batch.with_rows(output));
         Ok(())
     }
@@ -90,7 +93,7 @@ impl<T: Data, F: Fn(&T) -> bool> Logic for Split<T, F> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let mut batch = typed::<T>(rows)?;
         let total = batch.len();
-        let mut passed = Vec::with_capacity(total);
+        let mut passed = buffer(total);
         let mut failed = Vec::new();
         let mut guard = RowGuard::new(&batch.origin);
         for (index, row) in batch.rows.iter().enumerate() {
@@ -107,8 +110,9 @@ impl<T: Data, F: Fn(&T) -> bool> Logic for Split<T, F> {
             return Ok(());
         }
         let mut verdicts = failed.iter().copied().peekable();
-        let (mut yes, mut no) = (Vec::with_capacity(passed.len()), Vec::new());
-        for (index, row) in std::mem::take(&mut batch.rows).into_iter().enumerate() {
+        let (mut yes, mut no) = (buffer(passed.len()), Vec::new());
+        let mut rows = std::mem::take(&mut batch.rows);
+        for (index, row) in rows.drain(..).enumerate() {
             if verdicts.next_if_eq(&(index as u32)).is_none() {
                 yes.push(row);
             } else if self.both {
@@ -119,6 +123,9 @@ impl<T: Data, F: Fn(&T) -> bool> Logic for Split<T, F> {
         if self.both {
             cx.send(1, batch.select(no, &failed));
         }
+        recycle(rows);
+        recycle(passed);
+        batch.recycle();
         Ok(())
     }
 }
@@ -132,13 +139,13 @@ pub(crate) struct FlatMap<T, U, F> {
 impl<T: Data, U: Data, I: IntoIterator<Item = U>, F: Fn(T) -> I> Logic for FlatMap<T, U, F> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let mut batch = typed::<T>(rows)?;
-        let input = std::mem::take(&mut batch.rows);
+        let mut input = std::mem::take(&mut batch.rows);
         let total = input.len() as u64;
-        let mut output = Vec::with_capacity(input.len());
-        let mut kept = Vec::with_capacity(input.len());
+        let mut output = buffer(input.len());
+        let mut kept = buffer(input.len());
         let mut filtered = 0;
         let mut guard = RowGuard::new(&batch.origin);
-        for (index, row) in input.into_iter().enumerate() {
+        for (index, row) in input.drain(..).enumerate() {
             guard.index = index;
             let before = output.len();
             output.extend((self.f)(row));
@@ -150,6 +157,9 @@ impl<T: Data, U: Data, I: IntoIterator<Item = U>, F: Fn(T) -> I> Logic for FlatM
         cx.counters.events_in += total;
         cx.counters.used += total - filtered;
         let selected: Batch<U> = batch.select(output, &kept);
+        recycle(input);
+        recycle(kept);
+        batch.recycle();
         cx.send(0, selected);
         Ok(())
     }

@@ -7,6 +7,7 @@ use highwater_state::planted::planted;
 use highwater_state::{Changes, group_of, hash_key};
 
 use super::{Cx, Logic, PartitionNews, RowGuard, typed};
+use crate::buffers::buffer;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Batch, Data, LateReason, Origin, Partition, Rows, Skewed, Straggler};
 use crate::time::{Disorder, EventTime, Outcome, PartitionTimes, Skew, TimeState};
@@ -82,7 +83,9 @@ impl<T: Data, F: Fn(&T) -> EventTime> AssignTime<T, F> {
             guard.index = index;
             (self.extract)(row)
         };
-        batch.rows.iter().enumerate().map(time).collect()
+        let mut times = buffer(batch.len());
+        times.extend(batch.rows.iter().enumerate().map(time));
+        times
     }
 
     /// Takes out the rows whose time is too far ahead. What is left has its times.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use highwater_state::{group_of, hash_key, worker_of};
 
 use super::{Cx, Logic, RowGuard, typed};
+use crate::buffers::{buffer, recycle};
 use crate::error::Error;
 use crate::event::{Batch, Data, Rows};
 use crate::keyed::KeyOf;
-use crate::time::EventTime;
 
 pub(crate) struct KeyBy<T, K> {
     pub(crate) key_of: Arc<K>,
@@ -23,7 +23,8 @@ impl<T: Data, K: KeyOf<T>> Logic for KeyBy<T, K> {
         cx.counters.events_in += batch.len() as u64;
         cx.counters.used += batch.len() as u64;
         let mut guard = RowGuard::new(&batch.origin);
-        batch.hashes = vec![0; batch.len()];
+        batch.hashes = buffer(batch.len());
+        batch.hashes.resize(batch.rows.len(), 0);
         for (hash, row) in batch.hashes.iter_mut().zip(&batch.rows) {
             *hash = self.key_of.with_key(row, hash_key);
             guard.index += 1;
@@ -41,37 +42,20 @@ impl<T: Data, K: KeyOf<T>> Logic for KeyBy<T, K> {
 /// Cuts a batch into one per worker; rows keep their order within each.
 fn scatter<T: Data>(mut batch: Batch<T>, workers: usize, cx: &mut Cx) {
     let expected = batch.len() / workers + batch.len() / 8 + 8;
-    let timed = if batch.times.is_empty() { 0 } else { expected };
-    let part = |_| Part {
-        kept: Vec::with_capacity(expected),
-        rows: Vec::with_capacity(expected),
-        times: Vec::with_capacity(timed),
-        hashes: Vec::with_capacity(expected),
-    };
-    let mut parts: Vec<Part<T>> = (0..workers).map(part).collect();
-    // One pass for all columns.
-    let rows = std::mem::take(&mut batch.rows).into_iter().zip(&batch.hashes);
-    for (index, (row, hash)) in rows.enumerate() {
-        let part = &mut parts[worker_of(group_of(*hash), workers)];
-        part.kept.push(index as u32);
-        part.rows.push(row);
-        part.hashes.push(*hash);
-        if let Some(time) = batch.times.get(index) {
-            part.times.push(*time);
-        }
+    let mut kept: Vec<Vec<u32>> = (0..workers).map(|_| buffer(expected)).collect();
+    let mut rows: Vec<Vec<T>> = (0..workers).map(|_| buffer(expected)).collect();
+    let mut all = std::mem::take(&mut batch.rows);
+    for (index, (row, hash)) in all.drain(..).zip(&batch.hashes).enumerate() {
+        let worker = worker_of(group_of(*hash), workers);
+        kept[worker].push(index as u32);
+        rows[worker].push(row);
     }
-    for (worker, Part { kept, rows, times, hashes }) in parts.into_iter().enumerate() {
+    for (worker, (rows, kept)) in rows.into_iter().zip(kept).enumerate() {
         if !rows.is_empty() {
-            cx.send_to(0, worker, batch.with_columns((rows, times, hashes), &kept));
+            cx.send_to(0, worker, batch.select(rows, &kept));
         }
+        recycle(kept);
     }
-}
-
-/// The rows of one worker.
-struct Part<T> {
-    /// Where they stood.
-    kept: Vec<u32>,
-    rows: Vec<T>,
-    times: Vec<EventTime>,
-    hashes: Vec<u64>,
+    recycle(all);
+    batch.recycle();
 }

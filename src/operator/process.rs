@@ -13,6 +13,7 @@ use super::broadcast::Shared;
 use super::waiting::WaitingEvents;
 use super::window::late_element;
 use super::{Cx, Judge, LateRows, Logic, RowGuard, typed};
+use crate::buffers::recycle;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Batch, EventOrder, LateReason, Origin, ResultOrder, Rows, Stored};
 use crate::keyed::{
@@ -156,14 +157,14 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
         Ok(())
     }
 
-    /// Calls the rules for one key.
+    /// Calls the rules for one key, and says whether its state is now to be let go or listed.
     fn call(
         &mut self,
         hash: u64,
         key: &K::Key,
         now: Now<'_>,
         rules: impl FnOnce(&R, &mut ProcessCx<'_, R::State, R::Output>, &R::Shared),
-    ) {
+    ) -> bool {
         let key_state = self.table.update(hash, key, || KeyState::new(R::VERSION));
         expire(key_state, self.ttl, now.time);
         let Now { time, order, watermark, call, ended } = now;
@@ -172,6 +173,8 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
         let mut cx =
             ProcessCx { key_state, time, order, watermark, clock, call, ended, ttl, effects };
         rules(&*self.rules, &mut cx, &self.shared.state);
+        let left = &cx.key_state;
+        left.is_empty() || self.ttl.is_some() && left.head.touched.is_some() && !left.listed
     }
 
     /// Acts on one event.
@@ -185,24 +188,35 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
     ) -> Result<(), Error> {
         let key = self.key_of.with_key(&row, Clone::clone);
         let now = Now { time, order: Some(order), watermark, call: Call::Event, ended: false };
-        self.call(hash, &key, now, |rules, cx, shared| rules.event(cx, shared, &key, row));
+        let unsettled =
+            self.call(hash, &key, now, |rules, cx, shared| rules.event(cx, shared, &key, row));
         let left_out = std::mem::take(&mut self.effects.left_out);
         self.tally.filtered += u64::from(left_out);
         self.tally.used += u64::from(!left_out);
         if std::mem::take(&mut self.effects.after_events) {
             self.asked.push((hash, key.clone()));
         }
-        self.settle(hash, key)
+        self.carry_out(hash, &key)?;
+        if unsettled {
+            self.settle_state(hash, key);
+        }
+        Ok(())
     }
 
-    /// Carries out what the rules did for this key.
+    /// Carries out what the rules did for this key, and settles its state.
     fn settle(&mut self, hash: u64, key: K::Key) -> Result<(), Error> {
+        self.carry_out(hash, &key)?;
+        self.settle_state(hash, key);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, hash: u64, key: &K::Key) -> Result<(), Error> {
         if let Some(message) = self.effects.error.take() {
             return Err(Error::new(ErrorKind::UserCode, message));
         }
         let ordered = self.order.ordered_by.is_some() && !self.effects.outputs.is_empty();
         let timers = !self.effects.timers.is_empty() || !self.effects.clock_timers.is_empty();
-        let bytes = if ordered || timers { encode_key(&key)? } else { Vec::new() };
+        let bytes = if ordered || timers { encode_key(key)? } else { Vec::new() };
         for (time, row) in self.effects.outputs.drain(..) {
             if ordered {
                 let sequence = self.output.rows.len() as u32;
@@ -213,10 +227,15 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
             self.output.times.push(time);
         }
         if timers {
-            self.list_timers(hash, &key, &bytes);
+            self.list_timers(hash, key, &bytes);
         }
+        Ok(())
+    }
+
+    /// Lets the state of a key go if nothing is left of it, or lists when it expires.
+    fn settle_state(&mut self, hash: u64, key: K::Key) {
         let ttl = self.ttl;
-        let Some(key_state) = self.table.get_mut(hash, &key) else { return Ok(()) };
+        let Some(key_state) = self.table.get_mut(hash, &key) else { return };
         if key_state.is_empty() {
             self.table.remove(hash, &key);
         } else if let Some((ttl, touched)) = ttl.zip(key_state.head.touched)
@@ -225,7 +244,6 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
             key_state.listed = true;
             self.expiries.push(ttl.end(touched), hash, key);
         }
-        Ok(())
     }
 
     /// Lists when the key has timers, of the times at which it has set or deleted some.
@@ -356,12 +374,12 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> Logic for ProcessKeyed<T, K, R
             let keys = keys.collect();
             self.read_back(keys)?;
         }
-        let rows = std::mem::take(&mut batch.rows);
+        let mut rows = std::mem::take(&mut batch.rows);
         let mut judge = Judge::new(&batch, cx.before);
         let on_time = judge.all_on_time();
         let mut late = LateRows::new();
         let mut guard = RowGuard::new(&batch.origin);
-        for (index, row) in rows.into_iter().enumerate() {
+        for (index, row) in rows.drain(..).enumerate() {
             guard.index = index;
             let time = batch.times[index];
             let bound = if on_time { None } else { late_element(judge.bounds(index), time) };
@@ -380,6 +398,8 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> Logic for ProcessKeyed<T, K, R
         }
         drop(guard);
         late.send(1, cx);
+        recycle(rows);
+        batch.recycle();
         Ok(())
     }
 

@@ -196,6 +196,8 @@ where
                 changed.note(place, hash, key, state);
             });
         }
+        drop(guard);
+        batch.recycle();
         Ok(())
     }
 

@@ -162,6 +162,7 @@ impl<T: Data, K: KeyOf<T>, G: Gap<T>, A: Aggregate<T>> Logic for SessionAggregat
         }
         drop(guard);
         late.send(1, cx);
+        batch.recycle();
         Ok(())
     }
 

@@ -11,11 +11,14 @@ pub(crate) struct Encode<T> {
 
 impl<T: Data> Logic for Encode<T> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
-        let Batch { rows, times, origin, .. } = typed::<T>(rows)?;
+        let mut batch = typed::<T>(rows)?;
+        let rows = std::mem::take(&mut batch.rows);
         cx.counters.events_in += rows.len() as u64;
         cx.counters.used += rows.len() as u64;
-        let first = origin;
-        self.encoder.encode(rows, &times).map_err(|e| user_error(e, &first, 0))
+        let Batch { times, origin, .. } = &batch;
+        self.encoder.encode(rows, times).map_err(|e| user_error(e, origin, 0))?;
+        batch.recycle();
+        Ok(())
     }
 
     fn tick_end(&mut self, cx: &mut Cx) -> Result<(), Error> {

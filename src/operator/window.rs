@@ -249,11 +249,14 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> Logic for WindowAgg
         cx.counters.events_in += total;
         let judge = Judge::new(&batch, cx.before);
         if !judge.all_on_time() {
-            return self.take_in_judged(&batch, judge, cx);
+            self.take_in_judged(&batch, judge, cx)?;
+            batch.recycle();
+            return Ok(());
         }
         let filtered = self.take_in(&batch, cx.tick)?;
         cx.counters.filtered += filtered;
         cx.counters.used += total - filtered;
+        batch.recycle();
         Ok(())
     }
 

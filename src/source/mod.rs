@@ -32,6 +32,7 @@ pub use memory::Memory;
 pub use tcp::TcpLines;
 pub use then::Then;
 
+use crate::buffers::buffer;
 use crate::error::Error;
 use crate::event::{Data, Positions};
 
@@ -262,8 +263,11 @@ impl<T> Default for Fetched<T> {
 }
 
 impl<T> Fetched<T> {
-    pub(crate) fn with_capacity(rows: usize) -> Self {
-        Fetched { rows: Vec::with_capacity(rows), ..Fetched::default() }
+    pub(crate) fn with_capacity(rows: usize) -> Self
+    where
+        T: 'static,
+    {
+        Fetched { rows: buffer(rows), ..Fetched::default() }
     }
 
     /// Appends a row that stands at `position`. Positions rise.

@@ -150,11 +150,14 @@ pub(crate) struct Events {
     at: usize,
 }
 
-impl Events {
+/// The next bytes of a file that was written by this program.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
     fn raw<const N: usize>(&mut self) -> [u8; N] {
-        let bytes = self.bytes.get(self.at..).and_then(|bytes| bytes.first_chunk::<N>());
-        self.at += N;
-        bytes.copied().unwrap_or([0; N])
+        let (bytes, rest) = self.0.split_first_chunk::<N>().unwrap_or((&[0; N], &[]));
+        self.0 = rest;
+        *bytes
     }
 
     fn int(&mut self) -> u64 {
@@ -167,9 +170,34 @@ impl Events {
 
     fn text(&mut self) -> String {
         let [length] = self.raw();
-        let bytes = self.bytes.get(self.at..self.at + usize::from(length)).unwrap_or_default();
-        self.at += usize::from(length);
+        let (bytes, rest) = self.0.split_at_checked(usize::from(length)).unwrap_or_default();
+        self.0 = rest;
         String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// A bid, all of which has the same length.
+    fn bid(&mut self) -> Bid {
+        let bytes = self.raw::<24>();
+        let mut bytes = Bytes(&bytes);
+        let [auction, bidder, price, channel] = [(); 4].map(|()| bytes.int());
+        Bid { auction, bidder, price, channel, time: bytes.time() }
+    }
+
+    fn event(&mut self) -> Event {
+        match self.raw() {
+            [0] => {
+                let (id, time) = (self.int(), self.time());
+                let [name, city, state] = [(); 3].map(|()| self.text());
+                Event::Person(Box::new(Person { id, time, name, city, state }))
+            }
+            [1] => {
+                let [id, seller, category, first_bid, reserve] = [(); 5].map(|()| self.int());
+                let (time, expires) = (self.time(), self.time());
+                let auction = Auction { id, seller, category, first_bid, reserve, time, expires };
+                Event::Auction(Box::new(auction))
+            }
+            _ => Event::Bid(self.bid()),
+        }
     }
 }
 
@@ -178,27 +206,10 @@ impl Iterator for Events {
 
     #[inline]
     fn next(&mut self) -> Option<Event> {
-        if self.at >= self.bytes.len() {
-            return None;
-        }
-        let [tag] = self.raw();
-        Some(match tag {
-            0 => {
-                let (id, time) = (self.int(), self.time());
-                let [name, city, state] = [(); 3].map(|()| self.text());
-                Event::Person(Box::new(Person { id, time, name, city, state }))
-            }
-            1 => {
-                let [id, seller, category, first_bid, reserve] = [(); 5].map(|()| self.int());
-                let (time, expires) = (self.time(), self.time());
-                let auction = Auction { id, seller, category, first_bid, reserve, time, expires };
-                Event::Auction(Box::new(auction))
-            }
-            _ => {
-                let [auction, bidder, price, channel] = [(); 4].map(|()| self.int());
-                Event::Bid(Bid { auction, bidder, price, channel, time: self.time() })
-            }
-        })
+        let mut bytes = Bytes(self.bytes.get(self.at..).filter(|bytes| !bytes.is_empty())?);
+        let event = bytes.event();
+        self.at = self.bytes.len() - bytes.0.len();
+        Some(event)
     }
 }
 
@@ -236,12 +247,11 @@ struct FileReader {
 
 impl Reader<Event> for FileReader {
     fn read(&mut self, limit: usize, fetched: &mut Fetched<Event>) -> Result<ReadState, Error> {
-        for _ in 0..limit {
-            let Some(event) = self.events.next() else { return Ok(ReadState::End) };
-            fetched.push(self.position, event);
-            self.position += 1;
-        }
-        Ok(ReadState::More)
+        let before = fetched.len();
+        fetched.extend(self.position, self.events.by_ref().take(limit));
+        let read = fetched.len() - before;
+        self.position += read as u64;
+        Ok(if read < limit { ReadState::End } else { ReadState::More })
     }
 
     fn position(&self) -> u64 {
