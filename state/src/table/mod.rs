@@ -236,14 +236,24 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     // it.
     #[inline(always)]
     pub fn update(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let index = self.shards.of(hash);
-        match self.shards[index].find(inner(hash), key) {
-            Some(bucket) => self.update_in(index, bucket),
-            None => self.make(hash, key, init),
+        let mut index = self.shards.of(hash);
+        if self.shards[index].is_full() {
+            index = self.make_room(hash);
         }
+        let Self { shards, out, epoch, kept, len, net, .. } = self;
+        let tell = |pending: Option<&Slot<K, V>>| match pending {
+            Some(slot) => out.save(slot),
+            None => {
+                (*len, *net) = (*len + 1, *net + 1);
+                if let Some(fragments) = &mut out.fragments {
+                    fragments.made(key);
+                }
+            }
+        };
+        shards[index].update((inner(hash), key), kept.then_some(*epoch), init, tell)
     }
 
-    /// As [`update`](Self::update), for what is done to very many values: the fast way.
+    /// As [`update`](Self::update), which it is faster than where most keys are there.
     #[inline(always)]
     pub fn update_with<R>(
         &mut self,
@@ -254,12 +264,18 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     ) -> R {
         let Self { shards, out, epoch, kept, .. } = self;
         let index = shards.of(hash);
-        let shard = &mut shards[index];
         let epoch = kept.then_some(*epoch);
-        match shard.update_with((inner(hash), key), epoch, |slot| out.save(slot), with) {
+        let save = |slot: &Slot<K, V>| out.save(slot);
+        match shards[index].update_with((inner(hash), key), epoch, save, with) {
             Ok(result) => result,
             Err(with) => with(self.make(hash, key, init)),
         }
+    }
+
+    /// Not for inlining: what is there already is what is to be fast.
+    #[inline(never)]
+    fn make(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
+        self.update(hash, key, init)
     }
 
     /// The value in a bucket, marked as changed.
@@ -267,17 +283,6 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     fn update_in(&mut self, index: usize, bucket: usize) -> &mut V {
         let Self { shards, out, epoch, .. } = self;
         shards[index].update_in(bucket, *epoch, |slot| out.save(slot))
-    }
-
-    /// The value of a key that is not in memory. Not for inlining: what is there already is what
-    /// is to be fast.
-    #[inline(never)]
-    fn make(&mut self, hash: u64, key: &K, init: impl FnOnce() -> V) -> &mut V {
-        let (slot, marks) = (Slot { key: key.clone(), value: init() }, self.epoch.marks());
-        if let Some(fragments) = &mut self.out.fragments {
-            fragments.made(key);
-        }
-        self.insert(hash, slot, marks)
     }
 
     /// As [`update`](Self::update), of a key that was looked for a moment ago. A hint that has

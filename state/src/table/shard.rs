@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use serde::Serialize;
 
 use super::{Slot, inner};
@@ -27,11 +28,6 @@ impl Default for Epoch {
 }
 
 impl Epoch {
-    /// The flags of what changes in it.
-    pub(super) fn marks(self) -> u8 {
-        self.marks
-    }
-
     /// The one after it.
     pub(super) fn next(self) -> Self {
         Epoch { marks: self.pending | REFERENCED, pending: self.marks & !REFERENCED }
@@ -131,6 +127,42 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
         Ok(with(&mut slot.value))
     }
 
+    /// The value of a key, made by `init` if it is not there, and marked as changed. `tell` is
+    /// called with the old entry before if that is pending, and with `None` if there is none.
+    /// There must be [room](Self::is_full). Without an epoch nothing is marked as changed.
+    // What is made is written where it stays: a copy on its way there would wait until all writes
+    // before it are done, and with a large table these wait for memory.
+    #[inline(always)]
+    pub(super) fn update(
+        &mut self,
+        (inner, key): (u64, &K),
+        epoch: Option<Epoch>,
+        init: impl FnOnce() -> V,
+        tell: impl FnOnce(Option<&Slot<K, V>>),
+    ) -> &mut V
+    where
+        K: Clone,
+    {
+        match self.slots.entry(inner, |slot| slot.key == *key, rehash) {
+            Entry::Occupied(entry) => {
+                let bucket = entry.bucket_index();
+                let slot = entry.into_mut();
+                if let Some(epoch) = epoch {
+                    change(&mut self.flags[bucket], &mut self.seen, epoch, || tell(Some(slot)));
+                }
+                &mut slot.value
+            }
+            Entry::Vacant(entry) => {
+                let entry = entry.insert(Slot { key: key.clone(), value: init() });
+                let marks = epoch.unwrap_or_default().marks;
+                self.flags[entry.bucket_index()] = marks;
+                self.seen |= marks;
+                tell(None);
+                &mut entry.into_mut().value
+            }
+        }
+    }
+
     /// The value in a bucket, marked as changed. If the old value is pending, `save` is called
     /// before.
     #[inline]
@@ -152,7 +184,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
     }
 
     /// Whether another entry would move those that are there.
-    fn is_full(&self) -> bool {
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
         self.slots.len() == self.slots.capacity()
     }
 

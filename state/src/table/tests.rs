@@ -109,8 +109,13 @@ impl World {
             }
             Step::Update(key) => {
                 self.read_back(key);
-                let hint = self.hints.get(&key).copied().unwrap_or(Hint::NONE);
-                *self.table.update_at(hint, hash_key(&key), &key, || 0) += 1;
+                let hash = hash_key(&key);
+                if key.is_multiple_of(3) {
+                    self.table.update_with(hash, &key, || 0, |value| *value += 1);
+                } else {
+                    let hint = self.hints.get(&key).copied().unwrap_or(Hint::NONE);
+                    *self.table.update_at(hint, hash, &key, || 0) += 1;
+                }
                 *self.model.entry(key).or_insert(0) += 1;
             }
             Step::Change(key) => {
@@ -378,4 +383,53 @@ fn nothing_of_an_unkept_table_is_written_out() {
     }
     assert_eq!((table.len(), table.net()), (19_999, 19_999));
     assert!(table.is_complete());
+}
+
+/// Commits what has changed, and returns all that is stored: key, serial and value.
+fn stored_fragments(
+    table: &mut Table<u64, u64>,
+    store: &MemStore,
+) -> std::collections::BTreeSet<(u64, u32, u64)> {
+    table.begin_capture();
+    let mut changes = Vec::new();
+    while !table.capture(&"op".into(), &mut 1_000, &mut changes).unwrap() {}
+    store.commit(Commit { record: Vec::new(), changes }).unwrap();
+    table.committed();
+    let mut stored = std::collections::BTreeSet::new();
+    let visit = &mut |_, key: &[u8], value: &[u8]| {
+        let (key, serial) = key[1..].split_last_chunk::<4>().unwrap();
+        stored.insert((decode(key)?, u32::from_be_bytes(*serial), decode(value)?));
+        Ok(())
+    };
+    store.scan("op", 0..KEY_GROUPS, b"p", visit).unwrap();
+    stored
+}
+
+#[test]
+fn parts_of_a_key_are_stored_beside_each_other_until_they_are_drained() {
+    let store = MemStore::new();
+    let mut table: Table<u64, u64> = Table::new(b"p".to_vec()).fragmented();
+    for key in 0..3u64 {
+        *table.update(hash_key(&key), &key, || 0) += 1;
+    }
+    assert_eq!(stored_fragments(&mut table, &store), [(0, 0, 1), (1, 0, 1), (2, 0, 1)].into());
+    // Used since the hand came by, so they are passed over once.
+    table.evict(usize::MAX);
+    table.evict(usize::MAX);
+    assert_eq!((table.len(), table.is_complete()), (0, false));
+    table.begin_fragments(7);
+    table.update_with(hash_key(&1u64), &1, || 10, |value| *value += 1);
+    table.begin_fragments(8);
+    // It has begun before, and 2 has not.
+    table.update_with(hash_key(&1u64), &1, || 0, |value| *value += 1);
+    *table.update(hash_key(&2u64), &2, || 0) += 5;
+    assert_eq!((table.serial(&0), table.serial(&1), table.serial(&2)), (0, 7, 8));
+    let parts = [(0, 0, 1), (1, 0, 1), (1, 7, 12), (2, 0, 1), (2, 8, 5)];
+    assert_eq!(stored_fragments(&mut table, &store), parts.into());
+    table.load_fragment(0, 0, 1);
+    let mut drained = BTreeMap::new();
+    table.drain(|key, value| assert_eq!(drained.insert(key, value), None));
+    assert_eq!(drained, [(0, 1), (1, 12), (2, 5)].into());
+    assert_eq!(table.serial(&1), 0, "nothing of it is in memory");
+    assert_eq!(stored_fragments(&mut table, &store), [(1, 0, 1), (2, 0, 1)].into());
 }
