@@ -58,10 +58,10 @@ impl<S: Serialize + DeserializeOwned + Default, B: Stored> Shared<S, B> {
     /// Nothing yet. The owner is the worker with the first key group.
     pub(crate) fn new(backing: &Backing) -> Self {
         let owner = backing.groups.start == 0;
-        let home = if owner { Home::Shared } else { Home::Elsewhere };
+        let home = if owner { Home::Shared } else { Home::Nowhere };
         Shared {
             state: S::default(),
-            waiting: WaitingEvents::at(home, WAITING, backing.id.clone()),
+            waiting: WaitingEvents::at(home, WAITING, backing),
             owner,
             changed: false,
             captured: None,

@@ -106,7 +106,7 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
             due: BTreeMap::new(),
             clock_due: BTreeMap::new(),
             expiries: Expiries::default(),
-            waiting: WaitingEvents::new(WAITING, backing.id.clone()),
+            waiting: WaitingEvents::new(WAITING, &backing),
             shared: Shared::new(&backing),
             arrived: Vec::new(),
             asked: Vec::new(),

@@ -1,5 +1,6 @@
 //! A map in order of its keys, into which most keys come in order.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 /// As many as there may well be partitions whose events wait for each other.
@@ -16,9 +17,12 @@ pub(crate) struct Runs<K, V> {
     runs: Vec<VecDeque<(K, V)>>,
     rest: BTreeMap<K, V>,
     len: usize,
+    /// Where the first key is, if it has been looked for since something came or went.
+    first: Cell<Option<First>>,
 }
 
 /// Where the first key is.
+#[derive(Clone, Copy)]
 enum First {
     Run(usize),
     Rest,
@@ -26,7 +30,7 @@ enum First {
 
 impl<K: Ord, V> Runs<K, V> {
     pub(crate) fn new() -> Self {
-        Runs { runs: Vec::new(), rest: BTreeMap::new(), len: 0 }
+        Runs { runs: Vec::new(), rest: BTreeMap::new(), len: 0, first: Cell::new(None) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -41,6 +45,7 @@ impl<K: Ord, V> Runs<K, V> {
     /// Adds a key that is not there.
     pub(crate) fn insert(&mut self, key: K, value: V) {
         self.len += 1;
+        self.first.set(None);
         let ends = self.runs.iter().enumerate().map(|(at, run)| (run.back().map(|b| &b.0), at));
         match ends.filter(|(end, _)| end.is_none_or(|end| *end < key)).max() {
             Some((_, at)) => self.runs[at].push_back((key, value)),
@@ -51,22 +56,31 @@ impl<K: Ord, V> Runs<K, V> {
         }
     }
 
-    fn find_first(&self) -> Option<(First, &K)> {
+    fn find_first(&self) -> Option<First> {
+        if let Some(known) = self.first.get() {
+            return Some(known);
+        }
         let fronts = self.runs.iter().enumerate().filter_map(|(index, run)| {
             let (key, _) = run.front()?;
             Some((First::Run(index), key))
         });
         let rest = self.rest.first_key_value().map(|(key, _)| (First::Rest, key));
-        fronts.chain(rest).min_by(|(_, a), (_, b)| a.cmp(b))
+        let first = fronts.chain(rest).min_by(|(_, a), (_, b)| a.cmp(b));
+        self.first.set(first.map(|(first, _)| first));
+        self.first.get()
     }
 
     /// The first key.
     pub(crate) fn first(&self) -> Option<&K> {
-        self.find_first().map(|(_, key)| key)
+        match self.find_first()? {
+            First::Run(index) => self.runs[index].front().map(|(key, _)| key),
+            First::Rest => self.rest.first_key_value().map(|(key, _)| key),
+        }
     }
 
     pub(crate) fn pop_first(&mut self) -> Option<(K, V)> {
-        let (first, _) = self.find_first()?;
+        let first = self.find_first()?;
+        self.first.set(None);
         self.len -= 1;
         let First::Run(index) = first else { return self.rest.pop_first() };
         let run = &mut self.runs[index];

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runs::Runs;
 use crate::event::{EventOrder, Stored};
+use crate::keyed::Backing;
 use crate::time::{EventTime, Watermark};
 
 /// The place of a waiting event: by time, then by (source, partition, position); `sequence`
@@ -34,15 +35,15 @@ pub(crate) enum Home {
     ByKey,
     /// Behind all key groups: events that every worker has.
     Shared,
-    /// Nowhere: another worker stores them.
-    Elsewhere,
+    /// Nowhere: another worker stores them, or the store keeps nothing.
+    Nowhere,
 }
 
 impl Home {
     fn group(self, place: &Place) -> KeyGroup {
         match self {
             Home::ByKey => group_of(place.hash),
-            Home::Shared | Home::Elsewhere => KEY_GROUPS,
+            Home::Shared | Home::Nowhere => KEY_GROUPS,
         }
     }
 }
@@ -68,14 +69,14 @@ pub(crate) struct WaitingEvents<T> {
 }
 
 impl<T: Stored> WaitingEvents<T> {
-    pub(crate) fn new(prefix: u8, id: Arc<str>) -> Self {
-        WaitingEvents::at(Home::ByKey, prefix, id)
+    pub(crate) fn new(prefix: u8, backing: &Backing) -> Self {
+        WaitingEvents::at(Home::ByKey, prefix, backing)
     }
 
-    pub(crate) fn at(home: Home, prefix: u8, id: Arc<str>) -> Self {
+    pub(crate) fn at(home: Home, prefix: u8, backing: &Backing) -> Self {
         WaitingEvents {
             prefix,
-            home,
+            home: if backing.store.keeps_entries() { home } else { Home::Nowhere },
             events: Runs::new(),
             next_sequence: 0,
             epoch: 0,
@@ -85,7 +86,7 @@ impl<T: Stored> WaitingEvents<T> {
             tombstones: Vec::new(),
             burying: Vec::new(),
             restored: 0,
-            id,
+            id: backing.id.clone(),
         }
     }
 
@@ -101,7 +102,7 @@ impl<T: Stored> WaitingEvents<T> {
     pub(crate) fn push(&mut self, time: EventTime, order: EventOrder, hash: u64, row: T) {
         let place = Place { time, order, sequence: self.next_sequence, hash };
         self.next_sequence += 1;
-        if self.home != Home::Elsewhere {
+        if self.home != Home::Nowhere {
             self.unsaved.push(place.clone());
         }
         self.events.insert(place, Waiting { row, saved: false, epoch: self.epoch });
@@ -132,7 +133,7 @@ impl<T: Stored> WaitingEvents<T> {
     /// Lets the first event go.
     pub(crate) fn pop(&mut self) -> Result<Option<(Place, T)>, Error> {
         let Some((place, waiting)) = self.events.pop_first() else { return Ok(None) };
-        if self.home == Home::Elsewhere {
+        if self.home == Home::Nowhere {
             return Ok(Some((place, waiting.row)));
         }
         let group = self.home.group(&place);
