@@ -77,9 +77,9 @@ impl Positions {
     }
 
     /// Those of the rows at `kept`, in that order.
-    fn select(&self, kept: &[u32]) -> Self {
+    fn select(&self, kept: Vec<u32>) -> Self {
         match self {
-            Positions::From(first) => Positions::Picked { first: *first, offsets: copied(kept) },
+            Positions::From(first) => Positions::Picked { first: *first, offsets: kept },
             _ => Positions::Listed(kept.iter().map(|&i| self.at(i as usize)).collect()),
         }
     }
@@ -207,16 +207,15 @@ impl Origin {
     }
 
     /// The origin of the rows at `kept`, in that order.
-    pub(crate) fn select(&self, kept: &[u32]) -> Origin {
+    pub(crate) fn select(&self, kept: Vec<u32>) -> Origin {
         match self {
             Origin::Partition { partition, positions } => Origin::Partition {
                 partition: partition.clone(),
                 positions: positions.select(kept),
             },
-            Origin::Results { operator_rank, orders } => Origin::Results {
-                operator_rank: *operator_rank,
-                orders: kept.iter().map(|&i| orders[i as usize].clone()).collect(),
-            },
+            Origin::Results { operator_rank, orders } => {
+                Origin::Results { operator_rank: *operator_rank, orders: pick(orders, &kept) }
+            }
             Origin::Side { side, of } => {
                 Origin::Side { side: *side, of: Box::new(of.select(kept)) }
             }
@@ -318,13 +317,14 @@ impl<T> Batch<T> {
 
     /// Other rows, of which row `i` comes from row `kept[i]` of this batch. All outputs of one
     /// input event share its time, promise and position.
-    pub(crate) fn select<U>(&self, rows: Vec<U>, kept: &[u32]) -> Batch<U> {
+    pub(crate) fn select<U>(&self, rows: Vec<U>, kept: Vec<u32>) -> Batch<U> {
+        let column = |is_there| if is_there { &*kept } else { &[] };
         Batch {
             rows,
-            times: pick(&self.times, kept),
-            hashes: pick(&self.hashes, kept),
+            times: pick(&self.times, column(!self.times.is_empty())),
+            hashes: pick(&self.hashes, column(!self.hashes.is_empty())),
+            stragglers: select_stragglers(&self.stragglers, &kept),
             origin: self.origin.select(kept),
-            stragglers: select_stragglers(&self.stragglers, kept),
             floor: self.floor,
             behind: self.behind,
         }
@@ -337,13 +337,10 @@ fn copied<T: Clone + 'static>(column: &[T]) -> Vec<T> {
     copy
 }
 
-/// The values at `kept`, or none where there is no column.
-fn pick<T: Copy + 'static>(column: &[T], kept: &[u32]) -> Vec<T> {
-    if column.is_empty() {
-        return Vec::new();
-    }
+/// The values at `kept`.
+pub(crate) fn pick<T: Clone + 'static>(column: &[T], kept: &[u32]) -> Vec<T> {
     let mut picked = buffer(kept.len());
-    picked.extend(kept.iter().map(|&index| column[index as usize]));
+    picked.extend(kept.iter().map(|&index| column[index as usize].clone()));
     picked
 }
 

@@ -119,12 +119,11 @@ impl<T: Data, F: Fn(&T) -> bool> Logic for Split<T, F> {
                 no.push(row);
             }
         }
-        cx.send(0, batch.select(yes, &passed));
+        cx.send(0, batch.select(yes, passed));
         if self.both {
-            cx.send(1, batch.select(no, &failed));
+            cx.send(1, batch.select(no, failed));
         }
         recycle(rows);
-        recycle(passed);
         batch.recycle();
         Ok(())
     }
@@ -156,9 +155,8 @@ impl<T: Data, U: Data, I: IntoIterator<Item = U>, F: Fn(T) -> I> Logic for FlatM
         cx.counters.filtered += filtered;
         cx.counters.events_in += total;
         cx.counters.used += total - filtered;
-        let selected: Batch<U> = batch.select(output, &kept);
+        let selected: Batch<U> = batch.select(output, kept);
         recycle(input);
-        recycle(kept);
         batch.recycle();
         cx.send(0, selected);
         Ok(())

@@ -131,7 +131,7 @@ impl<T: Data, F: Fn(&T) -> EventTime> AssignTime<T, F> {
         if cap.policy == Skew::DeadLetter {
             cx.send(SKEWED, Batch::untimed(skewed, Origin::Unordered));
         }
-        Ok(batch.select(kept_rows, &kept))
+        Ok(batch.select(kept_rows, kept))
     }
 }
 

@@ -8,7 +8,7 @@ use highwater_state::{group_of, hash_key, worker_of};
 use super::{Cx, Logic, RowGuard, typed};
 use crate::buffers::{buffer, recycle};
 use crate::error::Error;
-use crate::event::{Batch, Data, Rows};
+use crate::event::{Batch, Data, Rows, pick};
 use crate::keyed::KeyOf;
 
 pub(crate) struct KeyBy<T, K> {
@@ -41,20 +41,26 @@ impl<T: Data, K: KeyOf<T>> Logic for KeyBy<T, K> {
 
 /// Cuts a batch into one per worker; rows keep their order within each.
 fn scatter<T: Data>(mut batch: Batch<T>, workers: usize, cx: &mut Cx) {
+    let worker_of = |hash: &u64| worker_of(group_of(*hash), workers);
     let expected = batch.len() / workers + batch.len() / 8 + 8;
     let mut kept: Vec<Vec<u32>> = (0..workers).map(|_| buffer(expected)).collect();
-    let mut rows: Vec<Vec<T>> = (0..workers).map(|_| buffer(expected)).collect();
-    let mut all = std::mem::take(&mut batch.rows);
-    for (index, (row, hash)) in all.drain(..).zip(&batch.hashes).enumerate() {
-        let worker = worker_of(group_of(*hash), workers);
-        kept[worker].push(index as u32);
-        rows[worker].push(row);
+    for (index, hash) in batch.hashes.iter().enumerate() {
+        kept[worker_of(hash)].push(index as u32);
     }
-    for (worker, (rows, kept)) in rows.into_iter().zip(kept).enumerate() {
+    let mut all = std::mem::take(&mut batch.rows);
+    // Of what owns nothing a copy is as good, and faster.
+    let parts: Vec<Vec<T>> = if std::mem::needs_drop::<T>() {
+        let mut parts: Vec<Vec<T>> = kept.iter().map(|kept| buffer(kept.len())).collect();
+        let rows = all.drain(..).zip(&batch.hashes);
+        rows.for_each(|(row, hash)| parts[worker_of(hash)].push(row));
+        parts
+    } else {
+        kept.iter().map(|kept| pick(&all, kept)).collect()
+    };
+    for (worker, (rows, kept)) in parts.into_iter().zip(kept).enumerate() {
         if !rows.is_empty() {
-            cx.send_to(0, worker, batch.select(rows, &kept));
+            cx.send_to(0, worker, batch.select(rows, kept));
         }
-        recycle(kept);
     }
     recycle(all);
     batch.recycle();

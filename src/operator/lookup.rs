@@ -176,7 +176,7 @@ where
                 }
             }
             drop(guard);
-            let mut selected: Batch<U> = batch.select(output, &kept);
+            let mut selected: Batch<U> = batch.select(output, kept);
             // Hashes are of keys, and whoever follows may have others.
             selected.hashes = Vec::new();
             cx.send(0, selected);

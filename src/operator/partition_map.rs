@@ -36,8 +36,8 @@ impl<T: Data, A: Data, B: Data, F: Fn(T) -> Either<A, B>> Logic for PartitionMap
             }
         }
         drop(guard);
-        cx.send(0, batch.select(left, &left_kept));
-        cx.send(1, batch.select(right, &right_kept));
+        cx.send(0, batch.select(left, left_kept));
+        cx.send(1, batch.select(right, right_kept));
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ impl<T: Data> Logic for Repartition<T> {
         for first in (0..total).step_by(hand) {
             let kept: Vec<u32> = (first..total.min(first + hand)).map(|i| i as u32).collect();
             let part = rows.by_ref().take(kept.len()).collect();
-            cx.send_to(0, self.turn(), batch.select(part, &kept));
+            cx.send_to(0, self.turn(), batch.select(part, kept));
         }
         Ok(())
     }
