@@ -42,36 +42,40 @@ impl<K: Serialize + Eq + Clone> Out<K> {
         Out { prefix, fragments: None, capture: None, encoded: (0, 0), failed: None }
     }
 
-    /// Appends what an entry is stored under, behind the prefix.
-    pub(super) fn stored_key(&self, key: &K, bytes: &mut Vec<u8>) -> Result<(), Error> {
-        encode_into(key, bytes)?;
-        if let Some(fragments) = &self.fragments {
-            bytes.extend_from_slice(&fragments.of(key).to_be_bytes());
-        }
-        Ok(())
-    }
-
     /// Writes an entry out, if there is a capture.
     #[inline(never)]
     pub(super) fn save<V: Value>(&mut self, slot: &Slot<K, V>) {
         let Slot { key, value } = slot;
-        let Some(mut capture) = self.capture.take() else { return };
+        let Out { prefix, fragments, capture, encoded, failed } = self;
+        let Some(capture) = capture else { return };
         let before = capture.changes.size();
         let put = capture.changes.put(
             group_of(hash_key(key)),
             |bytes| {
-                bytes.extend_from_slice(&self.prefix);
-                self.stored_key(key, bytes)
+                bytes.extend_from_slice(prefix);
+                stored_key(fragments.as_ref(), key, bytes)
             },
             |bytes| value.encode(bytes),
         );
-        self.encoded.0 += (capture.changes.size() - before) as u64;
-        self.encoded.1 += 1;
-        self.capture = Some(capture);
+        encoded.0 += (capture.changes.size() - before) as u64;
+        encoded.1 += 1;
         if let Err(error) = put {
-            self.failed = Some(error);
+            *failed = Some(error);
         }
     }
+}
+
+/// Appends what an entry is stored under, behind the prefix.
+pub(super) fn stored_key<K: Serialize + Eq + Clone>(
+    fragments: Option<&Fragments<K>>,
+    key: &K,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Error> {
+    encode_into(key, bytes)?;
+    if let Some(fragments) = fragments {
+        bytes.extend_from_slice(&fragments.of(key).to_be_bytes());
+    }
+    Ok(())
 }
 
 impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::capture::stored_key;
 use super::shard::{STORED, Shard};
 use super::{Slot, Table, Value};
 use crate::planted::planted;
@@ -80,8 +81,9 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         if flags & STORED == 0 {
             return;
         }
-        let buried =
-            self.tombstones.push(group_of(hash), |bytes| self.out.stored_key(&slot.key, bytes));
+        let buried = self.tombstones.push(group_of(hash), |bytes| {
+            stored_key(self.out.fragments.as_ref(), &slot.key, bytes)
+        });
         if let Err(error) = buried {
             self.out.failed = Some(error);
         }
