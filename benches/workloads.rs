@@ -9,7 +9,7 @@
 //!
 //! `cargo bench --workspace --bench workloads [-- EVENTS] [NAME..]` runs all or some of them, and
 //! `-- EVENTS one [NAME] [R2]` runs one flow once and nothing else, for profilers; without a name
-//! that is B2. `-- EVENTS peer [WORKERS]`, `-- EVENTS peer NAME` and `-- EVENTS file B5` (or B9),
+//! that is B2, and `R2-FAST` is R2 with commits every 10 ms. `-- EVENTS peer [WORKERS]`, `-- EVENTS peer NAME` and `-- EVENTS file B5` (or B9),
 //! which makes the file of the workload's events and says where it is, are for `make peers`.
 //! `-- check` compares the queries of B5 row by row with a recomputation, on few events; each of
 //! them can be named, too.
@@ -148,9 +148,16 @@ fn run_as_peer(name: Option<&&str>, events: u64, workers: usize) {
 
 /// Runs one flow and nothing else.
 fn run_one(names: &[&str], events: u64) {
-    let rung = if names.contains(&"R2") { Rung::R2 } else { Rung::Volatile };
-    let name = names.iter().copied().find(|name| !["one", "R2"].contains(name)).unwrap_or("B2");
-    println!("{:?}", one_of(name, events, rung));
+    let (mut rung, mut workload) = (Rung::Volatile, "B2");
+    for name in names {
+        match *name {
+            "one" => {}
+            "R2" => rung = Rung::R2,
+            "R2-FAST" => rung = Rung::R2_FAST,
+            other => workload = other,
+        }
+    }
+    println!("{:?}", one_of(workload, events, rung));
 }
 
 fn main() {
