@@ -59,8 +59,8 @@ where
         backing: &Backing,
         ordered_by: Option<u32>,
     ) -> Result<Self, highwater_state::Error> {
-        let mut left = WaitingEvents::new(LEFT, &backing);
-        let mut right = WaitingEvents::new(RIGHT, &backing);
+        let mut left = WaitingEvents::new(LEFT, backing);
+        let mut right = WaitingEvents::new(RIGHT, backing);
         backing.scan(&[LEFT], |key, row| left.restore(&key[1..], row))?;
         backing.scan(&[RIGHT], |key, row| right.restore(&key[1..], row))?;
         let mut expiries = Expiries::default();
