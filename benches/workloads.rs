@@ -9,8 +9,9 @@
 //!
 //! `cargo bench --workspace --bench workloads [-- EVENTS] [NAME..]` runs all or some of them, and
 //! `-- EVENTS one [NAME] [R2]` runs one flow once and nothing else, for profilers; without a name
-//! that is B2, and `R2-FAST` is R2 with commits every 10 ms. `-- EVENTS peer [WORKERS]`, `-- EVENTS peer NAME` and `-- EVENTS file B5` (or B9),
-//! which makes the file of the workload's events and says where it is, are for `make peers`.
+//! that is B2, and `R2-FAST` is R2 with commits every 10 ms. `-- EVENTS peer [WORKERS]`,
+//! `-- EVENTS peer NAME` and `-- EVENTS file B5` (or B9), which makes the file of the workload's
+//! events and says where it is, are for `make peers`.
 //! `-- check` compares the queries of B5 row by row with a recomputation, on few events; each of
 //! them can be named, too.
 //! `WORKLOADS_DIR` names the disk for durable state.
