@@ -62,16 +62,6 @@ pub(crate) enum Event {
     Bid(Bid),
 }
 
-impl Event {
-    pub(crate) fn time(&self) -> EventTime {
-        match self {
-            Event::Person(person) => person.time,
-            Event::Auction(auction) => auction.time,
-            Event::Bid(bid) => bid.time,
-        }
-    }
-}
-
 /// A time as a number of milliseconds, for results.
 pub(crate) fn millis(time: EventTime) -> u64 {
     (time.as_micros() / 1000) as u64

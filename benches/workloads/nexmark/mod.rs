@@ -9,6 +9,7 @@ mod joins;
 mod model;
 mod results;
 
+use highwater::Either;
 use highwater::prelude::*;
 
 use data::{Auction, Bid, Event, Person, millis as time, number_of};
@@ -68,17 +69,19 @@ fn bid(event: Event) -> Option<Bid> {
     }
 }
 
-fn auction(event: Event) -> Option<Auction> {
+fn auction_or_bid(event: Event) -> Option<Either<Auction, Bid>> {
     match event {
-        Event::Auction(auction) => Some(*auction),
-        _ => None,
+        Event::Auction(auction) => Some(Either::Left(*auction)),
+        Event::Bid(bid) => Some(Either::Right(bid)),
+        Event::Person(_) => None,
     }
 }
 
-fn person(event: Event) -> Option<Person> {
+fn person_or_auction(event: Event) -> Option<Either<Person, Auction>> {
     match event {
-        Event::Person(person) => Some(*person),
-        _ => None,
+        Event::Person(person) => Some(Either::Left(*person)),
+        Event::Auction(auction) => Some(Either::Right(*auction)),
+        Event::Bid(_) => None,
     }
 }
 
@@ -87,8 +90,34 @@ fn raw_bids(flow: &Flow, file: EventFile) -> Stream<Bid, Raw> {
     flow.source("events", file).filter_map(bid)
 }
 
-fn timed(flow: &Flow, file: EventFile) -> Stream<Event, Timed> {
-    flow.source("events", file).event_time(Event::time, Disorder::at_most(BOUND)).stream()
+trait Dated: Data {
+    fn date(&self) -> EventTime;
+}
+
+macro_rules! dated {
+    ($($name:ident)*) => {
+        $(impl Dated for $name {
+            fn date(&self) -> EventTime {
+                self.time
+            }
+        })*
+    };
+}
+
+dated!(Person Auction Bid);
+
+/// The two kinds of events that a query joins, each as a stream.
+fn two_kinds<A: Dated, B: Dated>(
+    flow: &Flow,
+    file: EventFile,
+    kind: impl Fn(Event) -> Option<Either<A, B>> + Send + Sync + 'static,
+) -> (Stream<A, Timed>, Stream<B, Timed>) {
+    let date = |row: &Either<A, B>| match row {
+        Either::Left(row) => row.date(),
+        Either::Right(row) => row.date(),
+    };
+    let rows = flow.source("events", file).filter_map(kind);
+    rows.event_time(date, Disorder::at_most(BOUND)).stream().partition_map(|row| row)
 }
 
 fn bids(flow: &Flow, file: EventFile) -> Stream<Bid, Timed> {
@@ -108,10 +137,12 @@ fn q2(flow: &Flow, file: EventFile) -> impl Results + use<> {
 }
 
 fn q3(flow: &Flow, file: EventFile) -> impl Results + use<> {
-    let events = timed(flow, file);
-    let local = |person: &Person| ["or", "id", "ca"].contains(&&*person.state);
-    let persons = events.filter_map(move |event| person(event).filter(local));
-    let auctions = events.filter_map(|event| auction(event).filter(|a| a.category == 10));
+    let (persons, auctions) = two_kinds(flow, file, |event| {
+        person_or_auction(event).filter(|row| match row {
+            Either::Left(person) => ["or", "id", "ca"].contains(&&*person.state),
+            Either::Right(auction) => auction.category == 10,
+        })
+    });
     persons
         .key_by(|person| &person.id)
         .connect(&auctions.key_by(|auction| &auction.seller))
@@ -121,11 +152,10 @@ fn q3(flow: &Flow, file: EventFile) -> impl Results + use<> {
 }
 
 fn winners(flow: &Flow, file: EventFile) -> Stream<(Auction, Bid), Timed> {
-    let events = timed(flow, file);
-    events
-        .filter_map(auction)
+    let (auctions, bids) = two_kinds(flow, file, auction_or_bid);
+    auctions
         .key_by(|auction| &auction.id)
-        .connect(&events.filter_map(bid).key_by(|bid| &bid.auction))
+        .connect(&bids.key_by(|bid| &bid.auction))
         .process2("winners", Winners)
         .unbounded()
         .drop_late(NONE_LATE)
@@ -203,11 +233,10 @@ fn q7(flow: &Flow, file: EventFile) -> impl Results + use<> {
 }
 
 fn q8(flow: &Flow, file: EventFile) -> impl Results + use<> {
-    let events = timed(flow, file);
-    let persons = events.filter_map(person).key_by(|person| &person.id);
-    let auctions = events.filter_map(auction).key_by(|auction| &auction.seller);
+    let (persons, auctions) = two_kinds(flow, file, person_or_auction);
     persons
-        .join(&auctions)
+        .key_by(|person| &person.id)
+        .join(&auctions.key_by(|auction| &auction.seller))
         .cogroup("new sellers", Tumbling::of(seconds(10)), |persons, auctions| {
             let sells = !auctions.is_empty();
             persons.first().filter(|_| sells).map(|person| number_of(&person.name))
@@ -335,11 +364,14 @@ fn q19(flow: &Flow, file: EventFile) -> impl Results + use<> {
 }
 
 fn q20(flow: &Flow, file: EventFile) -> impl Results + use<> {
-    let events = timed(flow, file);
-    events
-        .filter_map(|event| auction(event).filter(|auction| auction.category == 10))
+    let (auctions, bids) = two_kinds(flow, file, |event| {
+        let other =
+            |row: &_| matches!(row, Either::Left(Auction { category, .. }) if *category != 10);
+        auction_or_bid(event).filter(|row| !other(row))
+    });
+    auctions
         .key_by(|auction| &auction.id)
-        .connect(&events.filter_map(bid).key_by(|bid| &bid.auction))
+        .connect(&bids.key_by(|bid| &bid.auction))
         .process2_on_arrival("bids", BidsOfAuctions)
         .unbounded()
         .drop_late(NONE_LATE)
