@@ -16,6 +16,10 @@ const LEAST_ROWS: usize = 256;
 /// Larger ones are given back.
 const MOST_BYTES: usize = 1 << 20;
 
+/// A buffer with more room than so many times what is asked for is left where it is: what is sent
+/// in it may have to wait, and would hold all of it.
+const MOST_TIMES: usize = 16;
+
 thread_local! {
     /// By the type of their rows: a `Vec<Vec<T>>` of empty vectors.
     static BUFFERS: RefCell<HashMap<TypeId, Box<dyn Any>>> = RefCell::default();
@@ -26,7 +30,11 @@ pub(crate) fn buffer<T: 'static>(rows: usize) -> Vec<T> {
     if rows < LEAST_ROWS {
         return Vec::with_capacity(rows);
     }
-    let mut buffer = with_kept(|kept: &mut Vec<Vec<T>>| kept.pop()).unwrap_or_default();
+    let take = |kept: &mut Vec<Vec<T>>| {
+        let fits = |buffer: &Vec<T>| buffer.capacity() / MOST_TIMES <= rows;
+        kept.iter().rposition(fits).map(|at| kept.swap_remove(at))
+    };
+    let mut buffer = with_kept(take).unwrap_or_default();
     buffer.reserve(rows);
     buffer
 }
@@ -68,6 +76,9 @@ mod tests {
         let other = buffer::<u64>(500);
         assert_ne!(other.as_ptr(), place, "it is in use");
         assert!(buffer::<i64>(5_000).capacity() >= 5_000);
+        recycle(Vec::<u8>::with_capacity(100_000));
+        assert!(buffer::<u8>(300).capacity() < 100_000, "it would be held by few rows");
+        assert!(buffer::<u8>(10_000).capacity() >= 100_000);
     }
 
     #[test]

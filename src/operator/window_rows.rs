@@ -6,6 +6,7 @@ use super::RowGuard;
 use super::window::WindowAggregate;
 use super::window_tables::Slice;
 use crate::aggregate::{Aggregate, Stamp};
+use crate::buffers::{buffer, recycle};
 use crate::event::{Batch, Data};
 use crate::keyed::{KeyOf, look_ahead};
 use crate::time::{EventTime, Tick};
@@ -101,7 +102,7 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
                     None => {
                         let Some(at) = self.table_for(time) else { break };
                         let window = self.single().0.list[at].window;
-                        tables.push((window, Vec::with_capacity(batch.len() - from)));
+                        tables.push((window, buffer(batch.len() - from)));
                         tables.len() - 1
                     }
                 };
@@ -112,8 +113,9 @@ impl<T: Data, K: KeyOf<T>, W: FixedWindows, A: Aggregate<T>> WindowAggregate<T, 
         for (window, rows) in tables {
             let (slices, opened, key_of, aggregate) = self.single();
             let (at, _) = slices.find(window, opened);
-            let rows = scattered(batch, &rows);
-            add_rows(&mut slices.list[at], key_of, aggregate, batch, rows, tick);
+            let picked = scattered(batch, &rows);
+            add_rows(&mut slices.list[at], key_of, aggregate, batch, picked, tick);
+            recycle(rows);
         }
         next
     }

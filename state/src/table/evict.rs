@@ -3,7 +3,6 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::fragments::Fragments;
 use super::shard::{REFERENCED, STORED};
 use super::{Table, Value};
 use crate::planted::planted;
@@ -15,7 +14,8 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     #[must_use]
     pub fn memory(&self) -> usize {
         let tables: usize = self.shards.iter().map(super::shard::Shard::allocated).sum();
-        let serials = self.out.fragments.as_ref().map_or(0, Fragments::memory);
+        let outside = if std::mem::needs_drop::<K>() { self.outside() } else { 0 };
+        let serials = self.out.fragments.as_ref().map_or(0, |f| f.memory(outside));
         let tombs = self.tombstones.memory() + self.burying.memory();
         tables + serials + self.len * self.outside() + tombs
     }
@@ -79,6 +79,9 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.first_room = 0;
         // An empty bucket holds as much memory as a full one.
         shard.rebuild(shard.len());
+        if let Some(fragments) = &mut self.out.fragments {
+            fragments.shrink();
+        }
         self.len -= gone;
         before.saturating_sub(self.shards[index].allocated()) + gone * self.outside()
     }

@@ -171,7 +171,8 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
     }
 
     /// The same table for keys of which the store may hold more than one part. What is stored
-    /// under a key has the part's serial behind it, four bytes, big-endian.
+    /// under a key has the part's serial behind it, four bytes, big-endian; so nothing is
+    /// [read back](Self::read_back) by key alone.
     #[must_use]
     pub fn fragmented(mut self) -> Self {
         self.out.fragments = Some(Fragments::new());

@@ -129,7 +129,8 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
 
     /// The value of a key, made by `init` if it is not there, and marked as changed. `tell` is
     /// called with the old entry before if that is pending, and with `None` if there is none.
-    /// There must be [room](Self::is_full). Without an epoch nothing is marked as changed.
+    /// There must be [room](Self::is_full), even if the key is there. Without an epoch nothing is
+    /// marked as changed but what is made, which is so never taken for something that is stored.
     // What is made is written where it stays: a copy on its way there would wait until all writes
     // before it are done, and with a large table these wait for memory.
     #[inline(always)]

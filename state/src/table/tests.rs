@@ -395,6 +395,10 @@ fn stored_fragments(
     while !table.capture(&"op".into(), &mut 1_000, &mut changes).unwrap() {}
     store.commit(Commit { record: Vec::new(), changes }).unwrap();
     table.committed();
+    all_stored(store)
+}
+
+fn all_stored(store: &MemStore) -> std::collections::BTreeSet<(u64, u32, u64)> {
     let mut stored = std::collections::BTreeSet::new();
     let visit = &mut |_, key: &[u8], value: &[u8]| {
         let (key, serial) = key[1..].split_last_chunk::<4>().unwrap();
@@ -432,4 +436,30 @@ fn parts_of_a_key_are_stored_beside_each_other_until_they_are_drained() {
     assert_eq!(drained, [(0, 1), (1, 12), (2, 5)].into());
     assert_eq!(table.serial(&1), 0, "nothing of it is in memory");
     assert_eq!(stored_fragments(&mut table, &store), [(1, 0, 1), (2, 0, 1)].into());
+}
+
+#[test]
+fn a_part_that_goes_while_it_is_written_out_is_stored_under_its_serial() {
+    let store = MemStore::new();
+    let mut table: Table<u64, u64> = Table::new(b"p".to_vec()).fragmented();
+    table.begin_fragments(7);
+    for key in 0..4u64 {
+        table.update_with(hash_key(&key), &key, || key, |_| ());
+    }
+    table.begin_capture();
+    // All are pending. One changes, one goes, one goes and comes again as another part.
+    *table.get_mut(hash_key(&1u64), &1).unwrap() = 100;
+    assert_eq!(table.remove(hash_key(&2u64), &2), Some(2));
+    assert_eq!(table.remove(hash_key(&3u64), &3), Some(3));
+    table.begin_fragments(8);
+    *table.update(hash_key(&3u64), &3, || 0) += 300;
+    assert_eq!((table.serial(&1), table.serial(&2), table.serial(&3)), (7, 0, 8));
+    let mut changes = Vec::new();
+    while !table.capture(&"op".into(), &mut 1, &mut changes).unwrap() {}
+    store.commit(Commit { record: Vec::new(), changes }).unwrap();
+    table.committed();
+    let as_it_was = (0..4).map(|key| (key, 7, key)).collect();
+    assert_eq!(all_stored(&store), as_it_was);
+    let now = [(0, 7, 0), (1, 7, 100), (3, 8, 300)];
+    assert_eq!(stored_fragments(&mut table, &store), now.into());
 }
