@@ -430,7 +430,12 @@ fn parts_of_a_key_are_stored_beside_each_other_until_they_are_drained() {
     assert_eq!((table.serial(&0), table.serial(&1), table.serial(&2)), (0, 7, 8));
     let parts = [(0, 0, 1), (1, 0, 1), (1, 7, 12), (2, 0, 1), (2, 8, 5)];
     assert_eq!(stored_fragments(&mut table, &store), parts.into());
-    table.load_fragment(0, 0, 1);
+    table.evict(usize::MAX);
+    table.evict(usize::MAX);
+    assert_eq!((table.len(), table.serial(&1)), (0, 0), "nothing of it is in memory");
+    for (key, serial, value) in [(0, 0, 1), (1, 7, 12), (2, 8, 5)] {
+        table.load_fragment(key, serial, value);
+    }
     let mut drained = BTreeMap::new();
     table.drain(|key, value| assert_eq!(drained.insert(key, value), None));
     assert_eq!(drained, [(0, 1), (1, 12), (2, 5)].into());
