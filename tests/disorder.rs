@@ -1,4 +1,4 @@
-//! Whole batches of rows whose windows alternate: each row reaches its windows once, and in its turn.
+//! Whole batches of rows whose windows alternate: each row reaches its windows once, in its turn.
 
 use std::collections::BTreeMap;
 
