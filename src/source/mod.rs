@@ -297,15 +297,10 @@ impl<T> Fetched<T> {
         let count = self.rows.len() as u64;
         match &mut self.positions {
             Positions::From(first) if count == 0 => *first = position,
-            Positions::From(first) => {
-                let mut list: Vec<u64> = (*first..*first + count).collect();
-                list.push(position);
-                self.positions = Positions::Listed(list);
-            }
             Positions::Listed(list) => list.push(position),
-            Positions::Picked { first, offsets } => {
-                let listed = offsets.iter().map(|offset| *first + u64::from(*offset));
-                self.positions = Positions::Listed(listed.chain([position]).collect());
+            positions => {
+                let listed = (0..self.rows.len()).map(|index| positions.at(index));
+                *positions = Positions::Listed(listed.chain([position]).collect());
             }
         }
     }

@@ -399,11 +399,11 @@ impl<K: Serialize + DeserializeOwned + Eq + Clone, V: Value> Table<K, V> {
         self.complete = true;
     }
 
-    fn insert(&mut self, hash: u64, slot: Slot<K, V>, flags: u8) -> &mut V {
+    fn insert(&mut self, hash: u64, slot: Slot<K, V>, flags: u8) {
         let index = self.make_room(hash);
         self.len += 1;
         self.net += 1;
-        self.shards[index].insert(inner(hash), slot, flags)
+        self.shards[index].insert(inner(hash), slot, flags);
     }
 
     /// Removes a key from memory, and by the next commit from the store.

@@ -242,11 +242,10 @@ impl<K: Serialize + Eq, V> Shard<K, V> {
 
     /// Puts in a key that is not there. There must be [room](Self::make_room), so that nothing
     /// moves, and flags keep their buckets.
-    pub(super) fn insert(&mut self, inner_hash: u64, slot: Slot<K, V>, flags: u8) -> &mut V {
+    pub(super) fn insert(&mut self, inner_hash: u64, slot: Slot<K, V>, flags: u8) {
         let entry = self.slots.insert_unique(inner_hash, slot, rehash);
         self.flags[entry.bucket_index()] = flags;
         self.seen |= flags;
-        &mut entry.into_mut().value
     }
 
     /// Makes the table anew with room for `capacity` entries.
