@@ -144,3 +144,21 @@ fn a_changed_generator_is_not_resumed_and_a_senseless_one_is_refused() {
         assert!(error.contains(word), "{error}");
     }
 }
+
+#[test]
+fn rows_appended_together_keep_their_positions_whatever_stood_before_them() {
+    let at = |fetched: Fetched<char>| {
+        let (rows, positions, _) = fetched.into_parts();
+        rows.into_iter().enumerate().map(|(i, row)| (positions.at(i), row)).collect::<Vec<_>>()
+    };
+    let mut fetched = Fetched::default();
+    fetched.extend(7, ['a', 'b']);
+    fetched.extend(9, ['c']);
+    assert_eq!(at(fetched), [(7, 'a'), (8, 'b'), (9, 'c')]);
+    let mut fetched = Fetched::default();
+    fetched.push(3, 'a');
+    // A gap, and then more behind what is listed.
+    fetched.extend(5, ['b', 'c']);
+    fetched.extend(7, ['d']);
+    assert_eq!(at(fetched), [(3, 'a'), (5, 'b'), (6, 'c'), (7, 'd')]);
+}
