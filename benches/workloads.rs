@@ -59,6 +59,10 @@ mod tumbling;
 #[path = "workloads/variants.rs"]
 mod variants;
 
+/// As in the binary: flows and controls alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use report::{Bench, Lap, Rung, exit};
 
 /// One flow, once.

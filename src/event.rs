@@ -136,16 +136,6 @@ pub enum EventOrder {
 }
 
 impl EventOrder {
-    /// The same event on another side of connected streams.
-    fn on_side(mut self, on: u32) -> Self {
-        match &mut self {
-            EventOrder::Event { side, .. } | EventOrder::Result { side, .. } => *side = on,
-        }
-        self
-    }
-}
-
-impl EventOrder {
     /// Appends bytes whose order is that of events of one operator or source, so that results
     /// that are made of events can be ordered by them.
     pub(crate) fn sort_bytes(&self, bytes: &mut Vec<u8>) {
@@ -177,22 +167,29 @@ impl EventOrder {
 pub struct ResultOrderKey(pub(crate) ResultOrder);
 
 impl Origin {
+    /// Where a row stands. It is made where it is kept, in one go: a copy on its way would wait for
+    /// earlier writes.
+    #[inline]
     pub(crate) fn order(&self, index: usize) -> EventOrder {
-        match self {
+        let side = if let Origin::Side { side, .. } = self { *side } else { 0 };
+        let mut origin = self;
+        while let Origin::Side { of, .. } = origin {
+            origin = of;
+        }
+        match origin {
             Origin::Partition { partition, positions } => EventOrder::Event {
                 source: partition.source_rank,
                 partition: partition.index,
                 position: positions.at(index),
-                side: 0,
+                side,
             },
             Origin::Results { operator_rank, orders } => EventOrder::Result {
                 operator: *operator_rank,
                 order: Box::new(ResultOrderKey(orders[index].clone())),
-                side: 0,
+                side,
             },
-            Origin::Side { side, of } => of.order(index).on_side(*side),
-            Origin::Unordered => {
-                EventOrder::Event { source: 0, partition: 0, position: 0, side: 0 }
+            Origin::Side { .. } | Origin::Unordered => {
+                EventOrder::Event { source: 0, partition: 0, position: 0, side }
             }
         }
     }

@@ -58,6 +58,10 @@ where
     fn finish(&self, state: A::State) -> U {
         (self.f)(self.aggregate.finish(state))
     }
+
+    fn peek(&self, state: &A::State) -> U {
+        (self.f)(self.aggregate.peek(state))
+    }
 }
 
 macro_rules! tuples {
@@ -89,6 +93,10 @@ macro_rules! tuples {
 
             fn finish(&self, state: Self::State) -> Self::Output {
                 ($(self.$index.finish(state.$index),)*)
+            }
+
+            fn peek(&self, state: &Self::State) -> Self::Output {
+                ($(self.$index.peek(&state.$index),)*)
             }
         }
     };

@@ -99,4 +99,8 @@ where
     fn finish(&self, state: BTreeSet<V>) -> u64 {
         state.len() as u64
     }
+
+    fn peek(&self, state: &BTreeSet<V>) -> u64 {
+        state.len() as u64
+    }
 }

@@ -163,4 +163,8 @@ where
     fn finish(&self, state: Self::State) -> Vec<T> {
         state.into_iter().map(|(_, _, row)| row).collect()
     }
+
+    fn peek(&self, state: &Self::State) -> Vec<T> {
+        state.iter().map(|(_, _, row)| row.clone()).collect()
+    }
 }

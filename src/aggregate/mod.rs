@@ -62,6 +62,12 @@ pub trait Aggregate<T>: Send + Sync + 'static {
 
     /// The result.
     fn finish(&self, state: Self::State) -> Self::Output;
+
+    /// The result so far, of a state that is kept: what `finish` would give. Worth writing where a
+    /// copy of the state costs more than its result.
+    fn peek(&self, state: &Self::State) -> Self::Output {
+        self.finish(state.clone())
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,10 @@ macro_rules! one_row {
             fn finish(&self, state: Self::State) -> Option<T> {
                 state.map(|(_, row)| row)
             }
+
+            fn peek(&self, state: &Self::State) -> Option<T> {
+                state.as_ref().map(|(_, row)| row.clone())
+            }
         }
     };
 }

@@ -31,7 +31,10 @@ fn check<A: Aggregate<Row>>(aggregate: &A, rows: &[Row], shuffled: &[Row], cut: 
 where
     A::Output: PartialEq + Debug,
 {
-    let expected = aggregate.finish(of(aggregate, rows));
+    let whole = of(aggregate, rows);
+    let so_far = aggregate.peek(&whole);
+    let expected = aggregate.finish(whole);
+    assert_eq!(so_far, expected, "{}", aggregate.describe());
     let (left, right) = shuffled.split_at(cut.min(shuffled.len()));
     let mut merged = of(aggregate, left);
     aggregate.merge(&mut merged, of(aggregate, right));

@@ -10,6 +10,7 @@ mod process;
 mod rules;
 mod state;
 mod stateful;
+mod timers;
 mod ttl;
 mod two;
 

@@ -1,12 +1,11 @@
 //! What is kept of one key by a process function, and how it is stored.
 
-use std::collections::BTreeSet;
-
 use highwater_state::{Error, Value, decode, encode_into};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::process::{ClockTimer, Timer};
+use super::timers::TimerSet;
 use crate::error::BoxError;
 use crate::time::EventTime;
 
@@ -26,11 +25,11 @@ pub(crate) struct KeyState<S> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StateHead {
     /// Set and not yet fired or deleted.
-    pub(crate) timers: BTreeSet<Timer>,
+    pub(crate) timers: TimerSet<Timer>,
     /// When the value was last written (or read, if that counts). Only kept with a TTL.
     pub(crate) touched: Option<EventTime>,
     /// Timers of the tick clock, set and not yet fired or deleted.
-    pub(crate) clock_timers: BTreeSet<ClockTimer>,
+    pub(crate) clock_timers: TimerSet<ClockTimer>,
 }
 
 impl StateHead {

@@ -211,10 +211,11 @@ where
                 look_ahead_at(&self.table, next, |running| running.place.tick);
             }
             for (hash, key) in list.by_ref().take(AHEAD) {
-                let now = copies.next().or_else(|| Some(self.table.get(hash, &key)?.state.clone()));
-                if let Some(state) = now {
-                    rows.push((key, self.aggregate.finish(state)));
-                }
+                let value = match copies.next() {
+                    Some(state) => Some(self.aggregate.finish(state)),
+                    None => self.table.get(hash, &key).map(|now| self.aggregate.peek(&now.state)),
+                };
+                rows.extend(value.map(|value| (key, value)));
             }
         }
         self.expire_passed(cx.now)?;

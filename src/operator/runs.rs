@@ -43,6 +43,7 @@ impl<K: Ord, V> Runs<K, V> {
     }
 
     /// Adds a key that is not there.
+    #[inline]
     pub(crate) fn insert(&mut self, key: K, value: V) {
         self.len += 1;
         self.first.set(None);

@@ -99,6 +99,7 @@ impl<T: Stored> WaitingEvents<T> {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, time: EventTime, order: EventOrder, hash: u64, row: T) {
         let place = Place { time, order, sequence: self.next_sequence, hash };
         self.next_sequence += 1;

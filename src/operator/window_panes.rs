@@ -267,16 +267,16 @@ impl<S: Clone> PaneState<S> {
         rules: &PaneRules,
         aggregate: &A,
     ) -> Pane<K, A::Output> {
-        let state = if rules.purging {
-            std::mem::replace(&mut self.state, aggregate.init())
+        let value = if rules.purging {
+            aggregate.finish(std::mem::replace(&mut self.state, aggregate.init()))
         } else {
-            self.state.clone()
+            aggregate.peek(&self.state)
         };
         let index = self.index;
         self.untold = 0;
         self.index += 1;
         let last = planted("pane-final-early") && timing == Timing::OnTime;
-        rules.pane(key.clone(), window, aggregate.finish(state), index, timing, last)
+        rules.pane(key.clone(), window, value, index, timing, last)
     }
 }
 

@@ -68,7 +68,7 @@ impl TestDriver {
     pub fn timers<K: Key>(&self, operator: &str, key: &K) -> Result<Vec<Timer>, Error> {
         let Some(bytes) = self.stored(operator, key)? else { return Ok(Vec::new()) };
         let (_, head, _) = crate::keyed::split(&bytes)?;
-        Ok(head.timers.into_iter().collect())
+        Ok(head.timers.iter().cloned().collect())
     }
 
     /// How many entries of state an operator has: keys, windows, waiting events. 0 where there

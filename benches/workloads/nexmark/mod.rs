@@ -270,28 +270,50 @@ fn q12(flow: &Flow, file: EventFile) -> impl Results + use<> {
         .map(|row| [row.key, time(row.window.start), row.value])
 }
 
+/// Counts of all, and of those of three ranks: where bids count under both, values that are counted
+/// once need no set for each rank, but bits that say of which each one is.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Distinct {
+    seen: hashbrown::HashMap<u64, u8>,
+    counts: [u64; 4],
+}
+
+impl Distinct {
+    fn add(&mut self, value: u64, bits: u8) {
+        let seen = self.seen.entry(value).or_default();
+        let new = bits & !*seen;
+        if new != 0 {
+            *seen |= new;
+            (0..4).for_each(|n| self.counts[n] += u64::from(new >> n & 1));
+        }
+    }
+
+    fn merge(&mut self, mut from: Distinct) {
+        from.seen.drain().for_each(|(value, bits)| self.add(value, bits));
+    }
+}
+
 /// Counts, bidders and auctions: of all bids, and by the rank of their price.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Channel {
     counts: [u64; 4],
-    bidders: [hashbrown::HashSet<u64>; 4],
-    auctions: [hashbrown::HashSet<u64>; 4],
+    bidders: Distinct,
+    auctions: Distinct,
 }
 
 fn q16(flow: &Flow, file: EventFile) -> impl Results + use<> {
     let add = |channel: &mut Channel, bid: &Bid| {
-        for n in [0, rank(bid.price) + 1] {
-            channel.counts[n] += 1;
-            channel.bidders[n].insert(bid.bidder);
-            channel.auctions[n].insert(bid.auction);
-        }
+        let rank = rank(bid.price) + 1;
+        channel.counts[0] += 1;
+        channel.counts[rank] += 1;
+        let bits = 1 | 1 << rank;
+        channel.bidders.add(bid.bidder, bits);
+        channel.auctions.add(bid.auction, bits);
     };
-    let merge = |into: &mut Channel, mut from: Channel| {
-        for n in 0..4 {
-            into.counts[n] += from.counts[n];
-            into.bidders[n].extend(from.bidders[n].drain());
-            into.auctions[n].extend(from.auctions[n].drain());
-        }
+    let merge = |into: &mut Channel, from: Channel| {
+        (0..4).for_each(|n| into.counts[n] += from.counts[n]);
+        into.bidders.merge(from.bidders);
+        into.auctions.merge(from.auctions);
     };
     bids(flow, file)
         .key_by(|bid| &bid.channel)
@@ -300,8 +322,7 @@ fn q16(flow: &Flow, file: EventFile) -> impl Results + use<> {
         .drop_late(NONE_LATE)
         .map(|row| {
             let Channel { counts: c, bidders, auctions } = row.value;
-            let b = bidders.map(|set| set.len() as u64);
-            let a = auctions.map(|set| set.len() as u64);
+            let (b, a) = (bidders.counts, auctions.counts);
             let counts = [row.key, c[0], c[1], c[2], c[3]];
             let [k, all, low, middle, high] = counts;
             [k, all, low, middle, high, b[0], b[1], b[2], b[3], a[0], a[1], a[2], a[3]]

@@ -17,6 +17,11 @@ use clap::{Parser, Subcommand};
 
 use say::complain;
 
+/// Rows that own memory are made and dropped by the million. (The library leaves the choice to the
+/// program it is part of.)
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "highwater", version, about = "An event-time, stateful stream processor")]
 struct Cli {

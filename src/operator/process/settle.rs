@@ -56,7 +56,7 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
         for time in self.effects.timers.drain(..) {
             let entry = (time, bytes.to_vec());
             let first = Timer { time, name: String::new() };
-            if timers.range(first..).next().is_some_and(|timer| timer.time == time) {
+            if timers.first_from(&first).is_some_and(|timer| timer.time == time) {
                 self.due.insert(entry, (hash, key.clone()));
             } else {
                 self.due.remove(&entry);
@@ -65,7 +65,7 @@ impl<T: Stored, K: KeyOf<T>, R: Rules<K::Key, T>> ProcessKeyed<T, K, R> {
         for time in self.effects.clock_timers.drain(..) {
             let entry = (time, bytes.to_vec());
             let first = ClockTimer { time, name: String::new() };
-            if clock_timers.range(first..).next().is_some_and(|timer| timer.time == time) {
+            if clock_timers.first_from(&first).is_some_and(|timer| timer.time == time) {
                 self.clock_due.insert(entry, (hash, key.clone()));
             } else {
                 self.clock_due.remove(&entry);

@@ -73,6 +73,10 @@ fn run(events: u64) -> (f64, Check) {
     (started.elapsed().as_secs_f64(), check)
 }
 
+/// As Highwater has it here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let arguments: Vec<u64> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let [events, warm] = arguments[..] else {

@@ -121,6 +121,10 @@ fn run(events: u64, workers: u64, exchange: bool) -> (f64, Check) {
     (seconds, check)
 }
 
+/// As Highwater has it here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn fail(why: &str) -> ! {
     eprintln!("renoir-peer: {why}");
     std::process::exit(2)
