@@ -59,11 +59,11 @@ mod tumbling;
 #[path = "workloads/variants.rs"]
 mod variants;
 
+use report::{Bench, Lap, Rung, exit};
+
 /// As in the binary: flows and controls alike.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-use report::{Bench, Lap, Rung, exit};
 
 /// One flow, once.
 type One = fn(u64, Rung) -> Lap;

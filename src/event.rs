@@ -167,8 +167,8 @@ impl EventOrder {
 pub struct ResultOrderKey(pub(crate) ResultOrder);
 
 impl Origin {
-    /// Where a row stands. It is made where it is kept, in one go: a copy on its way would wait for
-    /// earlier writes.
+    /// Where a row stands.
+    // Made where it is kept, in one go: a copy on its way would wait for earlier writes (ADR 43).
     #[inline]
     pub(crate) fn order(&self, index: usize) -> EventOrder {
         let side = if let Origin::Side { side, .. } = self { *side } else { 0 };
@@ -446,4 +446,27 @@ pub struct Skewed<T> {
     pub partition: Option<Arc<Partition>>,
     /// Its position in the partition.
     pub position: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_stands_on_the_outermost_side() {
+        let result = ResultOrder { key: vec![7], start: EventTime::MIN, sequence: 3 };
+        let results = Origin::Results { operator_rank: 5, orders: vec![result.clone()] };
+        let of_result = |side| EventOrder::Result {
+            operator: 5,
+            order: Box::new(ResultOrderKey(result.clone())),
+            side,
+        };
+        let of_event = |side| EventOrder::Event { source: 0, partition: 0, position: 0, side };
+        let on = |side, of| Origin::Side { side, of: Box::new(of) };
+        assert_eq!(results.order(0), of_result(0));
+        assert_eq!(on(2, results.clone()).order(0), of_result(2));
+        assert_eq!(on(1, on(2, results)).order(0), of_result(1));
+        assert_eq!(Origin::Unordered.order(0), of_event(0));
+        assert_eq!(on(1, on(2, Origin::Unordered)).order(0), of_event(1));
+    }
 }

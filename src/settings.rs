@@ -43,7 +43,8 @@ pub struct Settings {
     ///
     /// What the allocator keeps for itself comes on top. glibc's malloc keeps some for each thread
     /// that ever allocated: where memory is tight, set `MALLOC_ARENA_MAX=1` in the environment, or
-    /// choose another allocator for your program.
+    /// choose another allocator for your program. (The binary `highwater` has one: there the
+    /// variable reaches RocksDB only.)
     #[serde(default = "default_memory_budget")]
     pub memory_budget: u64,
     /// Bytes of committed changes that a restart may have to replay; past it no ticks are opened

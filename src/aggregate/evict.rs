@@ -20,12 +20,14 @@ fn keep<T: Clone>(state: &mut Kept<T>, row: &T, stamp: &dyn Fn() -> Stamp) {
     state.push((stamp(), row.clone()));
 }
 
-fn sort<T>(state: &mut Kept<T>) {
-    state.sort_by(|(a, _), (b, _)| a.cmp(b));
+fn sorted<T>(state: &Kept<T>) -> Vec<&(Stamp, T)> {
+    let mut rows: Vec<_> = state.iter().collect();
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    rows
 }
 
 /// Aggregates rows as if no others had come.
-fn aggregate<T, A: Aggregate<T>>(inner: &A, rows: &[(Stamp, T)]) -> A::Output {
+fn aggregate<T, A: Aggregate<T>>(inner: &A, rows: &[&(Stamp, T)]) -> A::Output {
     let mut state = inner.init();
     for (stamp, row) in rows {
         inner.add(&mut state, row, &|| stamp.clone());
@@ -52,6 +54,10 @@ macro_rules! keeps_all_rows {
 
         fn merge(&self, into: &mut Kept<T>, mut from: Kept<T>) {
             into.append(&mut from);
+        }
+
+        fn finish(&self, state: Kept<T>) -> A::Output {
+            self.peek(&state)
         }
     };
 }
@@ -86,9 +92,8 @@ impl<T: Data + Serialize + DeserializeOwned, A: Aggregate<T>> Aggregate<T> for L
         format!("{} of the last {} rows", self.inner.describe(), self.n)
     }
 
-    fn finish(&self, mut state: Kept<T>) -> A::Output {
-        sort(&mut state);
-        aggregate(&self.inner, &state[state.len().saturating_sub(self.n)..])
+    fn peek(&self, state: &Kept<T>) -> A::Output {
+        aggregate(&self.inner, &sorted(state)[state.len().saturating_sub(self.n)..])
     }
 }
 
@@ -122,11 +127,11 @@ impl<T: Data + Serialize + DeserializeOwned, A: Aggregate<T>> Aggregate<T> for L
         format!("{} of the last {}", self.inner.describe(), self.span)
     }
 
-    fn finish(&self, mut state: Kept<T>) -> A::Output {
-        sort(&mut state);
-        let last = state.last().map_or(EventTime::MIN, |(stamp, _)| stamp.time);
-        let first = state.partition_point(|(stamp, _)| last - stamp.time >= self.span);
-        aggregate(&self.inner, &state[first..])
+    fn peek(&self, state: &Kept<T>) -> A::Output {
+        let rows = sorted(state);
+        let last = rows.last().map_or(EventTime::MIN, |(stamp, _)| stamp.time);
+        let first = rows.partition_point(|(stamp, _)| last - stamp.time >= self.span);
+        aggregate(&self.inner, &rows[first..])
     }
 }
 
@@ -169,13 +174,13 @@ where
         format!("{} of rows nearer than {} to the last", self.inner.describe(), self.threshold)
     }
 
-    fn finish(&self, mut state: Kept<T>) -> A::Output {
-        sort(&mut state);
-        if let Some((stamp, last)) = state.pop() {
-            state.retain(|(_, row)| (self.delta)(row, &last) < self.threshold);
-            state.push((stamp, last));
+    fn peek(&self, state: &Kept<T>) -> A::Output {
+        let mut rows = sorted(state);
+        if let Some(last) = rows.pop() {
+            rows.retain(|(_, row)| (self.delta)(row, &last.1) < self.threshold);
+            rows.push(last);
         }
-        aggregate(&self.inner, &state)
+        aggregate(&self.inner, &rows)
     }
 }
 
@@ -197,7 +202,7 @@ mod tests {
             aggregate.add(if index % 2 == 0 { &mut state } else { &mut other }, row, &stamp);
         }
         aggregate.merge(&mut other, state);
-        aggregate.finish(other)
+        aggregate.peek(&other)
     }
 
     #[test]

@@ -119,8 +119,12 @@ impl<F, V> TopN<F, V> {
             other > value || (other == value && other_stamp <= stamp)
         });
         if at < self.n {
+            state.truncate(self.n - 1);
+            // By twice as a rule, but never beyond what is kept.
+            if state.len() == state.capacity() {
+                state.reserve_exact((self.n - state.len()).min(state.len().max(4)));
+            }
             state.insert(at, entry);
-            state.truncate(self.n);
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct Stamp {
 ///
 /// Implementers owe: `merge` is associative and commutative with `init` as its neutral element,
 /// and adding rows one by one equals merging the states of any split of them. Otherwise results
-/// depend on the order in which partitions happen to be read.
+/// depend on the order in which partitions happen to be read. `peek` gives what `finish` gives.
 pub trait Aggregate<T>: Send + Sync + 'static {
     /// What is kept per key and window; cloned where windows overlap and share it.
     type State: Serialize + DeserializeOwned + Clone + Send + 'static;
@@ -63,8 +63,8 @@ pub trait Aggregate<T>: Send + Sync + 'static {
     /// The result.
     fn finish(&self, state: Self::State) -> Self::Output;
 
-    /// The result so far, of a state that is kept: what `finish` would give. Worth writing where a
-    /// copy of the state costs more than its result.
+    /// The result so far, of a state that is kept. Worth writing where a copy of the state costs
+    /// more than its result.
     fn peek(&self, state: &Self::State) -> Self::Output {
         self.finish(state.clone())
     }

@@ -104,4 +104,10 @@ impl<T: Data + Serialize + DeserializeOwned> Aggregate<T> for Collect {
         state.sort_by(|(a, _), (b, _)| a.cmp(b));
         state.into_iter().map(|(_, row)| row).collect()
     }
+
+    fn peek(&self, state: &Self::State) -> Vec<T> {
+        let mut rows: Vec<_> = state.iter().collect();
+        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+        rows.into_iter().map(|(_, row)| row.clone()).collect()
+    }
 }

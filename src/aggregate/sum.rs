@@ -210,6 +210,10 @@ where
     fn finish(&self, state: N::Sum) -> Self::Output {
         state.total()
     }
+
+    fn peek(&self, state: &N::Sum) -> Self::Output {
+        state.total()
+    }
 }
 
 /// Count, sum and mean of a number of each row.
@@ -273,8 +277,12 @@ where
         into.1.merge(from.1);
     }
 
-    fn finish(&self, (count, sum): Self::State) -> Self::Output {
-        Stats { count, sum: sum.total(), mean: sum.as_f64() / count as f64 }
+    fn finish(&self, state: Self::State) -> Self::Output {
+        Aggregate::<T>::peek(self, &state)
+    }
+
+    fn peek(&self, (count, sum): &Self::State) -> Self::Output {
+        Stats { count: *count, sum: sum.total(), mean: sum.as_f64() / *count as f64 }
     }
 }
 
@@ -325,5 +333,9 @@ where
 
     fn finish(&self, state: Self::State) -> f64 {
         Aggregate::<T>::finish(&self.0, state).mean
+    }
+
+    fn peek(&self, state: &Self::State) -> f64 {
+        Aggregate::<T>::peek(&self.0, state).mean
     }
 }

@@ -59,6 +59,9 @@ proptest! {
         check(&Min::of(|r: &Row| r.1), &rows, &shuffled, cut);
         check(&Max::of(|r: &Row| r.1), &rows, &shuffled, cut);
         check(&TopN::of(3, |r: &Row| r.1), &rows, &shuffled, cut);
+        let rows_of = Collect.map_output(|all: Vec<Row>| all.len());
+        check(&(CountDistinct::of(|r: &Row| r.1), rows_of), &rows, &shuffled, cut);
+        check(&LastN::of(3, Collect), &rows, &shuffled, cut);
         check(&First, &rows, &shuffled, cut);
         check(&Last, &rows, &shuffled, cut);
         check(&Collect, &rows, &shuffled, cut);

@@ -62,10 +62,7 @@ impl<T: Data, K: KeyOf<T>, M: Facts> Keyed<T, K, M> {
         &self,
         id: &str,
         aggregate: A,
-    ) -> Undeclared<RunningStream<T, K, A>>
-    where
-        A::State: Clone,
-    {
+    ) -> Undeclared<RunningStream<T, K, A>> {
         let spec = Spec {
             params: aggregate.describe(),
             class: Class::Arrival,

@@ -75,7 +75,6 @@ impl<T: Data, K: KeyOf<T>> CountWindowed<T, K> {
     pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> Undeclared<CountResults<T, K, A>>
     where
         T: Stored,
-        A::State: Clone,
     {
         let CountWindowed { keyed, id, counting, location } = self;
         let params = format!("{counting}, {}", aggregate.describe());

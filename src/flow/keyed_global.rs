@@ -56,7 +56,6 @@ impl<T: Data, K: KeyOf<T>> GlobalWindowed<T, K> {
     pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> Undeclared<CountResults<T, K, A>>
     where
         T: Stored,
-        A::State: Clone,
     {
         let GlobalWindowed { keyed, id, trigger, location } = self;
         let params = format!("{trigger}, {}", aggregate.describe());

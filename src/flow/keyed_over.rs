@@ -57,7 +57,6 @@ impl<T: Data, K: KeyOf<T>> Overed<T, K> {
     pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> WithLate<(T, A::Output), T>
     where
         T: Stored,
-        A::State: Clone,
     {
         let Overed { keyed, id, span, location } = self;
         let params = format!("{span}, {}", aggregate.describe());

@@ -114,6 +114,17 @@ impl<S> Block<S> {
         aggregate.merge(&mut self.state, later.state);
     }
 
+    /// The result so far.
+    pub(crate) fn peek<K: Clone, T, A: Aggregate<T, State = S>>(
+        &self,
+        aggregate: &A,
+        key: &K,
+        index: u64,
+    ) -> CountResult<K, A::Output> {
+        let Block { count, first, last, ref state } = *self;
+        CountResult { key: key.clone(), index, count, first, last, value: aggregate.peek(state) }
+    }
+
     /// The result.
     pub(crate) fn finish<K: Clone, T, A: Aggregate<T, State = S>>(
         self,
@@ -154,10 +165,7 @@ impl<A> CountWindows<A> {
     }
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>> Process<K, T> for CountWindows<A>
-where
-    A::State: Clone,
-{
+impl<K: Key, T: Data, A: Aggregate<T>> Process<K, T> for CountWindows<A> {
     type State = CountState<A::State>;
     type Output = CountResult<K, A::Output>;
 

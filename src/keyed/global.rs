@@ -100,7 +100,7 @@ pub(crate) struct GlobalState<S> {
 }
 
 impl<A> Triggered<A> {
-    fn fire<K: Key, T: Data, S: Clone>(
+    fn fire<K: Key, T: Data, S>(
         &self,
         cx: &mut ProcessCx<'_, GlobalState<S>, CountResult<K, A::Output>>,
         key: &K,
@@ -114,10 +114,12 @@ impl<A> Triggered<A> {
         state.since = 0;
         let index = state.index;
         state.index += 1;
-        let held = if self.trigger.accumulate { state.held.clone() } else { state.held.take() };
-        if let Some(held) = held {
-            cx.emit(held.finish(&self.aggregate, key, index));
-        }
+        let result = if self.trigger.accumulate {
+            state.held.as_ref().map(|held| held.peek(&self.aggregate, key, index))
+        } else {
+            state.held.take().map(|held| held.finish(&self.aggregate, key, index))
+        };
+        result.into_iter().for_each(|result| cx.emit(result));
     }
 }
 
@@ -127,10 +129,7 @@ fn next_multiple(time: EventTime, span: Span) -> EventTime {
     time + Span::from_micros(span.as_micros() - into)
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>> Process<K, T> for Triggered<A>
-where
-    A::State: Clone,
-{
+impl<K: Key, T: Data, A: Aggregate<T>> Process<K, T> for Triggered<A> {
     type State = GlobalState<A::State>;
     type Output = CountResult<K, A::Output>;
 

@@ -59,20 +59,16 @@ impl<T, S: Clone> OverState<T, S> {
         }
     }
 
-    fn all<A: Aggregate<T, State = S>>(&self, aggregate: &A) -> S {
+    /// The result over all times.
+    fn peek<A: Aggregate<T, State = S>>(&self, aggregate: &A) -> A::Output {
+        let Some((_, older)) = self.older.last() else { return aggregate.peek(&self.newer_all) };
         let mut all = self.newer_all.clone();
-        if let Some((_, older)) = self.older.last() {
-            aggregate.merge(&mut all, older.clone());
-        }
-        all
+        aggregate.merge(&mut all, older.clone());
+        aggregate.finish(all)
     }
 }
 
-impl<K: Key, T: Data, A: Aggregate<T>> Rules<K, T> for Over<A>
-where
-    A::State: Clone,
-    A::Output: Clone,
-{
+impl<K: Key, T: Data, A: Aggregate<T>> Rules<K, T> for Over<A> {
     type State = OverState<T, A::State>;
     type Output = (T, A::Output);
     type Shared = ();
@@ -101,7 +97,7 @@ where
         }
         aggregate.add(&mut state.newer_all, &row, &stamp);
         if planted("over-excludes-peers") {
-            let value = aggregate.finish(state.all(aggregate));
+            let value = state.peek(aggregate);
             cx.emit((row, value));
         } else {
             state.peers.push(row);
@@ -115,7 +111,7 @@ where
         if peers.is_empty() {
             return;
         }
-        let value = self.aggregate.finish(state.all(&self.aggregate));
+        let value = state.peek(&self.aggregate);
         for row in peers {
             cx.emit((row, value.clone()));
         }

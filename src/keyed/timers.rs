@@ -23,9 +23,8 @@ impl<T> Default for TimerSet<T> {
     }
 }
 
-impl<T: Ord> FromIterator<T> for TimerSet<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(timers: I) -> Self {
-        let mut all: BTreeSet<T> = timers.into_iter().collect();
+impl<T: Ord> From<BTreeSet<T>> for TimerSet<T> {
+    fn from(mut all: BTreeSet<T>) -> Self {
         let timers =
             if all.len() > 1 { Some(Timers::More(all)) } else { all.pop_first().map(Timers::One) };
         TimerSet(timers.map(Box::new))
@@ -62,12 +61,14 @@ impl<T: Ord> TimerSet<T> {
                 true
             }
             Some(Timers::One(one)) if *one == timer => false,
-            Some(Timers::One(_)) => {
-                let one = mem::take(self).into_only();
-                *self = one.into_iter().chain([timer]).collect();
+            Some(Timers::More(timers)) => timers.insert(timer),
+            Some(held) => {
+                let before = mem::replace(held, Timers::More(BTreeSet::from([timer])));
+                if let (Timers::One(one), Timers::More(timers)) = (before, held) {
+                    timers.insert(one);
+                }
                 true
             }
-            Some(Timers::More(timers)) => timers.insert(timer),
         }
     }
 
@@ -82,20 +83,16 @@ impl<T: Ord> TimerSet<T> {
                 }
                 found
             }
-            Some(Timers::More(timers)) => {
+            Some(held) => {
+                let Timers::More(timers) = held else { return false };
                 let found = timers.remove(timer);
-                if timers.len() < 2 {
-                    *self = mem::take(timers).into_iter().collect();
+                if timers.len() == 1
+                    && let Some(last) = timers.pop_first()
+                {
+                    *held = Timers::One(last);
                 }
                 found
             }
-        }
-    }
-
-    fn into_only(self) -> Option<T> {
-        match *self.0? {
-            Timers::One(timer) => Some(timer),
-            Timers::More(mut timers) => timers.pop_first(),
         }
     }
 }
@@ -112,7 +109,7 @@ impl<T: Ord + Serialize> Serialize for TimerSet<T> {
 
 impl<'de, T: Ord + Deserialize<'de>> Deserialize<'de> for TimerSet<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(BTreeSet::deserialize(deserializer)?.into_iter().collect())
+        BTreeSet::deserialize(deserializer).map(TimerSet::from)
     }
 }
 

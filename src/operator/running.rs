@@ -157,10 +157,7 @@ impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Running<T, K, A> {
     }
 }
 
-impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for Running<T, K, A>
-where
-    A::State: Clone,
-{
+impl<T: Data, K: KeyOf<T>, A: Aggregate<T>> Logic for Running<T, K, A> {
     fn batch(&mut self, _: usize, rows: Box<dyn Rows>, cx: &mut Cx) -> Result<(), Error> {
         let batch = typed::<T>(rows)?;
         cx.counters.events_in += batch.len() as u64;

@@ -95,13 +95,19 @@ impl Process2<u64, Person, Auction> for Sellers {
     }
 }
 
-/// Auctions and all their bids, in whichever order they come.
-pub(crate) struct BidsOfAuctions;
+/// Auctions of one category and all their bids, in whichever order they come.
+pub(crate) struct BidsOfAuctions {
+    pub(crate) category: u64,
+}
 
-#[derive(Default, Serialize, Deserialize)]
-pub(crate) struct Offers {
-    seller: Option<u64>,
-    waiting: Vec<Bid>,
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Offers {
+    /// Bids that came before their auction.
+    Early(Vec<Bid>),
+    /// The seller.
+    Wanted(u64),
+    /// Of another category: its bids need not be kept.
+    Unwanted,
 }
 
 fn offer(auction: u64, seller: u64, bid: &Bid) -> [u64; 5] {
@@ -113,17 +119,24 @@ impl Process2<u64, Auction, Bid> for BidsOfAuctions {
     type Output = [u64; 5];
 
     fn left(&self, cx: &mut ProcessCx<'_, Offers, [u64; 5]>, id: &u64, auction: Auction) {
-        let offers = cx.state().get_or_insert_default();
-        offers.seller = Some(auction.seller);
-        let waiting = std::mem::take(&mut offers.waiting);
-        waiting.iter().for_each(|bid| cx.emit(offer(*id, auction.seller, bid)));
+        if auction.category != self.category {
+            *cx.state() = Some(Offers::Unwanted);
+            return;
+        }
+        if let Some(Offers::Early(bids)) = cx.state().replace(Offers::Wanted(auction.seller)) {
+            bids.iter().for_each(|bid| cx.emit(offer(*id, auction.seller, bid)));
+        }
     }
 
     fn right(&self, cx: &mut ProcessCx<'_, Offers, [u64; 5]>, id: &u64, bid: Bid) {
-        let offers = cx.state().get_or_insert_default();
-        match offers.seller {
-            Some(seller) => cx.emit(offer(*id, seller, &bid)),
-            None => offers.waiting.push(bid),
+        match cx.state() {
+            Some(Offers::Wanted(seller)) => {
+                let offer = offer(*id, *seller, &bid);
+                cx.emit(offer);
+            }
+            Some(Offers::Unwanted) => {}
+            Some(Offers::Early(bids)) => bids.push(bid),
+            nothing @ None => *nothing = Some(Offers::Early(vec![bid])),
         }
     }
 }

@@ -270,8 +270,8 @@ fn q12(flow: &Flow, file: EventFile) -> impl Results + use<> {
         .map(|row| [row.key, time(row.window.start), row.value])
 }
 
-/// Counts of all, and of those of three ranks: where bids count under both, values that are counted
-/// once need no set for each rank, but bits that say of which each one is.
+/// How many different values, of all bids and of each of three ranks of price. A value is kept
+/// once, with a bit for each count that has it; four sets would keep it twice or more.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Distinct {
     seen: hashbrown::HashMap<u64, u8>,
@@ -385,15 +385,11 @@ fn q19(flow: &Flow, file: EventFile) -> impl Results + use<> {
 }
 
 fn q20(flow: &Flow, file: EventFile) -> impl Results + use<> {
-    let (auctions, bids) = two_kinds(flow, file, |event| {
-        let other =
-            |row: &_| matches!(row, Either::Left(Auction { category, .. }) if *category != 10);
-        auction_or_bid(event).filter(|row| !other(row))
-    });
+    let (auctions, bids) = two_kinds(flow, file, auction_or_bid);
     auctions
         .key_by(|auction| &auction.id)
         .connect(&bids.key_by(|bid| &bid.auction))
-        .process2_on_arrival("bids", BidsOfAuctions)
+        .process2_on_arrival("bids", BidsOfAuctions { category: 10 })
         .unbounded()
         .drop_late(NONE_LATE)
 }

@@ -17,8 +17,8 @@ use clap::{Parser, Subcommand};
 
 use say::complain;
 
-/// Rows that own memory are made and dropped by the million. (The library leaves the choice to the
-/// program it is part of.)
+/// Rows that own memory are made and dropped by the million.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

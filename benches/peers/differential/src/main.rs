@@ -9,6 +9,10 @@ use std::time::Instant;
 
 use differential_dataflow::input::Input;
 
+/// As Highwater has it here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const KEYS: u64 = 100_000;
 const WINDOW: u64 = 1_000_000;
 const BOUND: u64 = 100_000;
@@ -72,10 +76,6 @@ fn run(events: u64) -> (f64, Check) {
     });
     (started.elapsed().as_secs_f64(), check)
 }
-
-/// As Highwater has it here.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let arguments: Vec<u64> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();

@@ -10,6 +10,10 @@ use renoir::operator::window::EventTimeWindow;
 use renoir::prelude::*;
 use serde::{Deserialize, Serialize};
 
+/// As Highwater has it here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const KEYS: u64 = 100_000;
 const WINDOW: i64 = 1_000_000;
 const BOUND: i64 = 100_000;
@@ -120,10 +124,6 @@ fn run(events: u64, workers: u64, exchange: bool) -> (f64, Check) {
     let check = total.lock().map_or(Check::default(), |total| *total);
     (seconds, check)
 }
-
-/// As Highwater has it here.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn fail(why: &str) -> ! {
     eprintln!("renoir-peer: {why}");
