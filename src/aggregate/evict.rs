@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::ordered::in_order;
 use super::{Aggregate, Stamp};
 use crate::event::Data;
 use crate::time::{EventTime, Span};
@@ -18,12 +19,6 @@ type Kept<T> = Vec<(Stamp, T)>;
 
 fn keep<T: Clone>(state: &mut Kept<T>, row: &T, stamp: &dyn Fn() -> Stamp) {
     state.push((stamp(), row.clone()));
-}
-
-fn sorted<T>(state: &Kept<T>) -> Vec<&(Stamp, T)> {
-    let mut rows: Vec<_> = state.iter().collect();
-    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-    rows
 }
 
 /// Aggregates rows as if no others had come.
@@ -93,7 +88,7 @@ impl<T: Data + Serialize + DeserializeOwned, A: Aggregate<T>> Aggregate<T> for L
     }
 
     fn peek(&self, state: &Kept<T>) -> A::Output {
-        aggregate(&self.inner, &sorted(state)[state.len().saturating_sub(self.n)..])
+        aggregate(&self.inner, &in_order(state)[state.len().saturating_sub(self.n)..])
     }
 }
 
@@ -128,7 +123,7 @@ impl<T: Data + Serialize + DeserializeOwned, A: Aggregate<T>> Aggregate<T> for L
     }
 
     fn peek(&self, state: &Kept<T>) -> A::Output {
-        let rows = sorted(state);
+        let rows = in_order(state);
         let last = rows.last().map_or(EventTime::MIN, |(stamp, _)| stamp.time);
         let first = rows.partition_point(|(stamp, _)| last - stamp.time >= self.span);
         aggregate(&self.inner, &rows[first..])
@@ -175,7 +170,7 @@ where
     }
 
     fn peek(&self, state: &Kept<T>) -> A::Output {
-        let mut rows = sorted(state);
+        let mut rows = in_order(state);
         if let Some(last) = rows.pop() {
             rows.retain(|(_, row)| (self.delta)(row, &last.1) < self.threshold);
             rows.push(last);

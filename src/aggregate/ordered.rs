@@ -66,6 +66,13 @@ one_row!(
     Last, "last", >
 );
 
+/// Rows in the order of their stamps.
+pub(super) fn in_order<T>(state: &[(Stamp, T)]) -> Vec<&(Stamp, T)> {
+    let mut rows: Vec<_> = state.iter().collect();
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    rows
+}
+
 /// All rows, in order of event time, then of (source, partition, position).
 ///
 /// ```
@@ -106,8 +113,6 @@ impl<T: Data + Serialize + DeserializeOwned> Aggregate<T> for Collect {
     }
 
     fn peek(&self, state: &Self::State) -> Vec<T> {
-        let mut rows: Vec<_> = state.iter().collect();
-        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-        rows.into_iter().map(|(_, row)| row.clone()).collect()
+        in_order(state).into_iter().map(|(_, row)| row.clone()).collect()
     }
 }
